@@ -1,0 +1,156 @@
+"""A problem: one call of one loss, its inputs as exact binary numbers; and how numbers are written as IEEE bits.
+
+Everything in the suite speaks of problems: the oracle solves them, the bounds measure them, vectors store them and
+adapters hand them to the implementation under test.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+Reduction = Literal["mean", "sum", "none"]
+Similarity = Literal["cosine", "dot", "bilinear"]
+
+REAL_ARGUMENTS = ("query", "positive_key", "negative_keys", "bilinear_weight", "sample_weight")
+EMBEDDINGS = ("query", "positive_key", "negative_keys")
+SCALARS = ("temperature", "margin")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A binary floating-point format as an implementation uses it: stored in one precision, computed in another."""
+
+    name: str
+    unit: float  # unit roundoff of the storage format
+    tiny: float  # smallest positive subnormal of the storage format
+    compute: str  # the format that arithmetic runs in
+    compute_unit: float
+    compute_tiny: float
+    bits: int  # storage width
+
+
+FORMATS: Mapping[str, Format] = {
+    "float64": Format("float64", 2.0**-53, 2.0**-1074, "float64", 2.0**-53, 2.0**-1074, 64),
+    "float32": Format("float32", 2.0**-24, 2.0**-149, "float32", 2.0**-24, 2.0**-149, 32),
+    "float16": Format("float16", 2.0**-11, 2.0**-24, "float32", 2.0**-24, 2.0**-149, 16),
+    "bfloat16": Format("bfloat16", 2.0**-8, 2.0**-133, "float32", 2.0**-24, 2.0**-149, 16),
+}
+
+
+def to_bits(value: float, dtype: str) -> str:
+    """`value`, which `dtype` must hold exactly, as big-endian IEEE bits in hex: to_bits(1.0, "float32") == "3f800000"."""
+    value = float(value)
+    if dtype == "bfloat16":
+        word = struct.pack(">f", value)
+        if word[2:] != b"\0\0":
+            raise ValueError(f"{value!r} is not a bfloat16 number")
+        return word[:2].hex()
+    word = struct.pack({"float64": ">d", "float32": ">f", "float16": ">e"}[dtype], value)
+    if value == value and from_bits(word.hex(), dtype) != value:
+        raise ValueError(f"{value!r} is not a {dtype} number")
+    return word.hex()
+
+
+def from_bits(bits: str, dtype: str) -> float:
+    """The number whose IEEE bits are `bits`; every format's numbers are float64 numbers too."""
+    word = bytes.fromhex(bits)
+    if dtype == "bfloat16":
+        dtype, word = "float32", word + b"\0\0"
+    value: float = struct.unpack({"float64": ">d", "float32": ">f", "float16": ">e"}[dtype], word)[0]
+    return value
+
+
+def encode_array(array: np.ndarray, dtype: str) -> dict[str, Any]:
+    """A real, integer or bool array as JSON: {"dtype", "shape", "bits" | "values"}."""
+    head = {"dtype": dtype, "shape": list(array.shape)}
+    if dtype in FORMATS:
+        return {**head, "bits": [to_bits(x, dtype) for x in np.asarray(array, dtype=np.float64).ravel()]}
+    return {**head, "values": [int(x) for x in array.ravel()]}
+
+
+def decode_array(data: Mapping[str, Any]) -> np.ndarray:
+    """The array that `encode_array` wrote; real numbers come back as float64, exactly."""
+    shape, dtype = tuple(data["shape"]), data["dtype"]
+    if dtype in FORMATS:
+        flat: Iterable[Any] = [from_bits(b, dtype) for b in data["bits"]]
+        return np.array(flat, dtype=np.float64).reshape(shape)
+    return np.array(data["values"], dtype=np.bool_ if dtype == "bool" else np.int64).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call of a loss. Real arrays are float64 here and hold numbers that `dtype` represents exactly."""
+
+    dtype: str
+    arrays: Mapping[str, np.ndarray]  # query (N, D), positive_key (K, D), negative_keys?, bilinear_weight?, sample_weight?
+    temperature: float
+    loss: str = "info_nce"
+    margin: float = 0.0
+    similarity: Similarity = "cosine"
+    in_batch_negatives: bool = True
+    reduction: Reduction = "mean"
+    #  also in `arrays`: candidate_mask (N, C) bool, positive_index (N,) int64
+    options: Mapping[str, Any] = field(default_factory=dict)  # loss-specific extras of later losses
+
+    def __getattr__(self, name: str) -> np.ndarray | None:
+        """`problem.negative_keys` is the array of that name, or None where the problem has none."""
+        if name in (*REAL_ARGUMENTS, "candidate_mask", "positive_index"):
+            return self.arrays.get(name)
+        raise AttributeError(name)
+
+    @property
+    def reading(self) -> str:
+        """How the problem reads explicit negatives: in-batch, shared, own, in-batch+shared or in-batch+own."""
+        parts = ["in-batch"] if self.in_batch_negatives else []
+        if "negative_keys" in self.arrays:
+            parts.append("own" if self.arrays["negative_keys"].ndim == 3 else "shared")
+        return "+".join(parts)
+
+    @property
+    def differentiable(self) -> tuple[str, ...]:
+        """The arguments that have a gradient, in the order of the named tuple that the reference returns."""
+        order = ("query", "positive_key", "negative_keys", *SCALARS, "bilinear_weight")
+        return tuple(name for name in order if name in SCALARS or name in self.arrays)
+
+    def in_dtype(self, dtype: str) -> Problem:
+        """The same numbers, asked in another format (which must hold them: encoding checks)."""
+        return replace(self, dtype=dtype)
+
+    def to_json(self) -> dict[str, Any]:
+        def kind(name: str) -> str:
+            return {"candidate_mask": "bool", "positive_index": "int64"}.get(name, self.dtype)
+
+        data: dict[str, Any] = {
+            "loss": self.loss,
+            "dtype": self.dtype,
+            "arrays": {name: encode_array(a, kind(name)) for name, a in self.arrays.items()},
+            "temperature": to_bits(self.temperature, self.dtype),
+            "similarity": self.similarity,
+            "in_batch_negatives": self.in_batch_negatives,
+            "reduction": self.reduction,
+        }
+        if self.margin != 0.0:
+            data["margin"] = to_bits(self.margin, self.dtype)
+        if self.options:
+            data["options"] = dict(self.options)
+        return data
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Problem:
+        dtype = data["dtype"]
+        return Problem(
+            dtype=dtype,
+            arrays={name: decode_array(a) for name, a in data["arrays"].items()},
+            temperature=from_bits(data["temperature"], dtype),
+            loss=data["loss"],
+            margin=from_bits(data["margin"], dtype) if "margin" in data else 0.0,
+            similarity=data["similarity"],
+            in_batch_negatives=data["in_batch_negatives"],
+            reduction=data["reduction"],
+            options=data.get("options", {}),
+        )
