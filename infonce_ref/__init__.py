@@ -1,3 +1,7 @@
 """What exactly is InfoNCE, and does this code compute it? A reference for the loss family, in pure Array API."""
 
+from infonce_ref.losses.info_nce import InfoNCEGrads, info_nce
+
 __version__ = "0.1.0"
+
+__all__ = ["InfoNCEGrads", "info_nce"]

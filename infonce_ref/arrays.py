@@ -1,0 +1,49 @@
+"""What the stages need beyond the Array API standard: an input's library, its dtypes, and constants like it.
+
+No factory function is called anywhere in the reference: a constant made from an input has its dtype and its device,
+whether the input is eager, traced, sharded or without data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from array_api_compat import array_namespace
+
+Array: TypeAlias = Any
+Namespace: TypeAlias = Any
+DType: TypeAlias = Any
+
+HALF_DTYPES = ("float16", "bfloat16")
+STORAGE_DTYPES = ("float64", "float32", *HALF_DTYPES)
+
+
+def namespace(*arrays: Array) -> Namespace:
+    """The Array API namespace that the given arrays (None among them is passed over) have in common."""
+    return array_namespace(*(x for x in arrays if x is not None))
+
+
+def dtype_name(x: Array) -> str:
+    """The name of an array's dtype without its library: "float32", "bfloat16", "bool"."""
+    return str(x.dtype).rsplit(".", maxsplit=1)[-1]
+
+
+def compute_dtype(xp: Namespace, x: Array) -> DType:
+    """The dtype that arithmetic on x runs in: its own, or float32 where x is stored in half precision."""
+    return xp.float64 if dtype_name(x) == "float64" else xp.float32  # dtype.compute dtype.half
+
+
+def constant(xp: Namespace, like: Array, value: float) -> Array:
+    """A Python number rounded once to the dtype of `like` (2-D), as a 0-d array where `like` is."""
+    return xp.sum(like[:0, :]) + value
+
+
+def row_numbers(xp: Namespace, x: Array) -> Array:
+    """0, 1, … for the rows of x (2-D), as integers where x is."""
+    ones = xp.ones_like(xp.sum(x[:, :0], axis=-1), dtype=xp.int32)
+    return xp.cumulative_sum(ones) - 1
+
+
+def column(x: Array) -> Array:
+    """(N,) as (N, 1), to meet matrices of N rows."""
+    return x[:, None]

@@ -1,0 +1,151 @@
+"""A loss: one object that gives the value, the value with its gradients, or the value with its pullback.
+
+A loss is written as a plan: how the losses of a range of queries come about, together with their pullback. Whether the
+queries are visited all at once or block by block is decided here, for every loss alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
+
+from array_api_compat import is_cupy_array
+
+from infonce_ref.arrays import Array, Namespace
+from infonce_ref.reduction import Reduction
+
+P = ParamSpec("P")
+G = TypeVar("G")
+R = TypeVar("R")
+Device: TypeAlias = contextlib.AbstractContextManager[Any]
+
+LARGEST_MATRIX = 2**28  # bytes: no block of queries × candidates exceeds this by default
+
+
+class RowGrads(NamedTuple):
+    """What some queries contribute: gradients that have a row for each of them, and gradients they all add to."""
+
+    by_row: Mapping[str, Array]
+    shared: Mapping[str, Array]
+
+
+Rows: TypeAlias = Callable[
+    [int, int], tuple[Array, Callable[[Array], RowGrads]]
+]  # lo, hi → losses, pullback of row weights
+
+
+class Plan(NamedTuple, Generic[G]):
+    """A loss with its arguments: all that is left is to visit the queries."""
+
+    xp: Namespace
+    queries: int  # N
+    rows: Rows
+    reduction: Reduction
+    to_arguments: Callable[[Mapping[str, Array]], G]  # gradients of what the rows see → gradients of the arguments
+    block_size: int
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """The blocks of queries: (lo, hi), …"""
+        return [(lo, min(lo + self.block_size, self.queries)) for lo in range(0, self.queries, self.block_size)]
+
+    def join(self, blocks: list[Array]) -> Array:
+        return blocks[0] if len(blocks) == 1 else self.xp.concat(blocks, axis=0)
+
+    def total(self, parts: Iterator[RowGrads]) -> G:
+        """The gradients of the arguments from those of the blocks, of which one at a time is held."""
+        by_row: dict[str, list[Array]] = {}
+        total: dict[str, Array] = {}
+        for part in parts:
+            for name, g in part.by_row.items():
+                by_row.setdefault(name, []).append(g)
+            for name, g in part.shared.items():
+                total[name] = total[name] + g if name in total else g
+        for name, blocks in by_row.items():
+            g = self.join(blocks)
+            total[name] = total[name] + g if name in total else g
+        return self.to_arguments(total)
+
+
+def default_block_size(columns: int, bits: int) -> int:
+    """The most queries whose scores against all candidates stay within LARGEST_MATRIX."""
+    return max(1, LARGEST_MATRIX * 8 // (max(columns, 1) * bits))  # stream.block
+
+
+def value(plan: Plan[G], device: Device) -> Array:
+    """The loss."""
+    return plan.reduction.apply(plan.join([plan.rows(*span)[0] for span in plan.spans]))
+
+
+def value_and_grad(plan: Plan[G], device: Device) -> tuple[Array, G]:
+    """The loss and a named tuple of its gradients; for reduction="none" those of the sum of the entries.
+
+    Visits the queries once, block by block: what each weighs in the reduction doesn't depend on its loss.
+    """
+    weights = plan.reduction.transpose(1.0)
+    losses: list[Array] = []
+
+    def visit() -> Iterator[RowGrads]:
+        for lo, hi in plan.spans:
+            block, pullback = plan.rows(lo, hi)
+            losses.append(block)
+            yield pullback(weights[lo:hi])
+
+    grads = plan.total(visit())
+    return plan.reduction.apply(plan.join(losses)), grads
+
+
+def vjp(plan: Plan[G], device: Device) -> tuple[Array, Callable[[Array | float], G]]:
+    """The loss and its pullback: a cotangent shaped as the loss → the named tuple of gradients.
+
+    Where the queries take several blocks, the pullback computes each block again instead of holding them all.
+    """
+    held = [plan.rows(*span) for span in plan.spans] if len(plan.spans) == 1 else []
+    losses = [row_losses for row_losses, _ in held] or [plan.rows(*span)[0] for span in plan.spans]
+
+    def pullback(cotangent: Array | float) -> G:
+        with device:
+            weights = plan.reduction.transpose(cotangent)
+            visits = iter(held) if held else (plan.rows(*span) for span in plan.spans)
+            return plan.total(pull(weights[lo:hi]) for (lo, hi), (_, pull) in zip(plan.spans, visits, strict=True))
+
+    return plan.reduction.apply(plan.join(losses)), pullback
+
+
+def device_of(arguments: Iterable[Any]) -> Device:
+    """CuPy computes on the current device; make that the arguments' own. Every other library sees to it itself."""
+    return next((a.device for a in arguments if is_cupy_array(a)), contextlib.nullcontext())
+
+
+@dataclass(frozen=True)
+class Loss(Generic[P, G]):
+    """A loss function with its analytic gradients; all three take the arguments that the loss documents."""
+
+    name: str
+    value: Callable[P, Array]
+    value_and_grad: Callable[P, tuple[Array, G]]
+    vjp: Callable[P, tuple[Array, Callable[[Array | float], G]]]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
+        return self.value(*args, **kwargs)
+
+
+def loss(plan: Callable[P, Plan[G]]) -> Loss[P, G]:
+    """The loss that `plan` describes, under its name, signature and docstring."""
+
+    def carried_out(how: Callable[[Plan[G], Device], R]) -> Callable[P, R]:
+        def function(*args: P.args, **kwargs: P.kwargs) -> R:
+            device = device_of((*args, *kwargs.values()))
+            with device:
+                return how(plan(*args, **kwargs), device)
+
+        functools.update_wrapper(function, plan)
+        function.__doc__ = how.__doc__
+        return function
+
+    made = Loss(plan.__name__, carried_out(value), carried_out(value_and_grad), carried_out(vjp))
+    vars(made).update({name: getattr(plan, name) for name in functools.WRAPPER_ASSIGNMENTS}, __wrapped__=plan)
+    return made
