@@ -1,14 +1,13 @@
 """What the stages need beyond the Array API standard: an input's library, its dtypes, and constants like it.
 
-No factory function is called anywhere in the reference: a constant made from an input has its dtype and its device,
-whether the input is eager, traced, sharded or without data.
+A constant made from an input has its dtype and its device, whether the input is eager, traced, sharded or without data.
 """
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device, is_jax_array
 
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
@@ -39,9 +38,11 @@ def constant(xp: Namespace, like: Array, value: float) -> Array:
 
 
 def row_numbers(xp: Namespace, x: Array) -> Array:
-    """0, 1, … for the rows of x (2-D), as integers where x is."""
-    ones = xp.ones_like(xp.sum(x[:, :0], axis=-1), dtype=xp.int32)
-    return xp.cumulative_sum(ones) - 1
+    """0, 1, … for the rows of x, integers where x is.
+
+    The one factory call. A JAX array's device may be a sharding of its own shape, or unknown under jit, so it isn't named.
+    """
+    return xp.arange(x.shape[0], device=None if is_jax_array(x) else device(x))
 
 
 def column(x: Array) -> Array:
