@@ -12,7 +12,7 @@ Pullback = Callable[[Array], Array]
 def cast(xp: Namespace, x: Array, dtype: DType) -> tuple[Array, Pullback]:
     """x in the compute dtype; the gradient goes back to the dtype that x is stored in."""
     stored = x.dtype
-    return xp.astype(x, dtype), lambda g: xp.astype(g, stored)  # dtype.result
+    return xp.astype(x, dtype, copy=False), lambda g: xp.astype(g, stored, copy=False)  # dtype.result
 
 
 def power_of_two_below(xp: Namespace, magnitude: Array) -> Array:
