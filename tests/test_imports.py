@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ARRAY_LIBRARIES = ("numpy", "scipy", "ml_dtypes", "torch", "jax", "jaxlib", "cupy", "dask", "ndonnx", "array_api_strict")
+ARRAY_LIBRARIES = ("numpy", "scipy", "ml_dtypes", "torch", "jax", "jaxlib", "cupy", "dask", "array_api_strict")
 
 
 def imported(source: str) -> Iterator[str]:
