@@ -7,7 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from infonce_ref.conformance.cases.case import Case, call
-from infonce_ref.conformance.cases.draw import aligned, crowded, few, full32, keep, near32, pairs, uneven
+from infonce_ref.conformance.cases.draw import (
+    aligned,
+    crowded,
+    few,
+    full32,
+    full64,
+    keep,
+    near32,
+    pairs,
+    pairs_of,
+    uneven,
+)
 
 NAN = float("nan")
 
@@ -105,6 +116,43 @@ def special_negatives() -> Iterator[Case]:
         profile="negatives",
         precise=True,
     )  # fmt: skip
+    for reading, rows, in_batch in (
+        ("shared", uneven(few(227, 4, 7) / 8.0 + 2.0 * np.eye(4, 7, 3)), False),
+        ("own", few(228, 3, 2, 7), False),
+        ("in-batch+shared", np.repeat(far["query"][3:], 2, 0) + few(229, 2, 7) / 4.0, True),
+    ):
+        yield Case(
+            f"{reading}.tiny",
+            call(
+                {"query": far["query"][:3], "positive_key": far["positive_key"][:3], "negative_keys": rows},
+                0.046875,
+                in_batch_negatives=in_batch,
+            ),
+            "tiny losses in this reading of the negatives: softmax less one-hot has no digit left",
+            ("precise.loss", "precise.gradient"),
+            profile="negatives",
+            precise=True,
+        )
+    for reading, shape, in_batch in (
+        ("shared", (6, 5), False),
+        ("own", (3, 3, 5), False),
+        ("in-batch+shared", (4, 5), True),
+        ("in-batch+own", (3, 3, 5), True),
+    ):
+        arrays = {**pairs_of(full32, 293, 3, 5), "negative_keys": full32(295, *shape)}
+        yield Case(
+            f"{reading}.full-mantissa",
+            call(arrays, near32(0.06), in_batch_negatives=in_batch),
+            "all 24 bits in use: explicit negatives in a lower precision, or normalised otherwise than the keys",
+            profile="negatives",
+        )
+    yield Case(
+        "in-batch+own.float64",
+        call({**pairs_of(full64, 296, 3, 4), "negative_keys": full64(298, 3, 2, 4)}, 0.07, "float64"),
+        "all 53 bits in use",
+        profile="negatives",
+        dtypes=("float64",),
+    )
     yield Case(
         "in-batch+shared.none",
         call({**square, "negative_keys": np.zeros((0, 4))}, 0.25),
@@ -157,6 +205,13 @@ def masks() -> Iterator[Case]:
         "all-kept",
         call({**some, "candidate_mask": np.ones((5, 5), dtype=bool)}, 0.25),
         "a mask that keeps everything changes nothing",
+        profile="masks",
+    )
+    yield Case(
+        "full-mantissa",
+        call({**pairs_of(full32, 236, 4, 3), "candidate_mask": keep(238, 4, 4)}, near32(0.05)),
+        "all 24 bits in use beside a mask",
+        ("candidates.mask.positive",),
         profile="masks",
     )
     yield from masks_that_leak()
@@ -342,6 +397,22 @@ def positive_index() -> Iterator[Case]:
         "a mask over gathered keys: the diagonal taken for the positive",
         ("candidates.mask.positive",),
         profile="variants",
+    )
+    apart = aligned(291, 5, 6)
+    yield Case(
+        "tiny",
+        call(
+            {
+                "query": apart["query"][[1, 4, 1]],
+                "positive_key": apart["positive_key"],
+                "positive_index": np.array([1, 4, 1]),
+            },
+            0.046875,
+        ),
+        "tiny losses and a positive that two queries share: its gradient is a sum of tiny terms",
+        ("precise.loss", "precise.gradient"),
+        profile="variants",
+        precise=True,
     )
     yield Case(
         "full-mantissa",

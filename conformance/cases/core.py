@@ -125,6 +125,7 @@ def tiny() -> Iterator[Case]:
             ("precise.loss", "precise.gradient"),
             precise=True,
         )
+    yield from tiny_otherwise()
     for name, temperature in (("1e-60", 0.007), ("1e-150", 0.0028), ("1e-290", 0.00142)):
         yield Case(
             f"float64.{name}",
@@ -134,6 +135,36 @@ def tiny() -> Iterator[Case]:
             dtypes=("float64",),
             precise=True,
         )
+
+
+def tiny_otherwise() -> Iterator[Case]:
+    """Tiny losses in other company: full mantissas, two rows, rows of all sizes."""
+    pair = aligned(145, 4, 5)
+    noise = {side: rounded(x + full32(147 + i, 4, 5) / 64.0) for i, (side, x) in enumerate(pair.items())}
+    yield Case(
+        "full-mantissa",
+        call(noise, near32(0.04)),
+        "all 24 bits in use and a loss near 1e-9: differences of similarities rounded before they are taken",
+        ("precise.loss", "precise.gradient"),
+        precise=True,
+    )
+    yield Case(
+        "two",
+        call(aligned(149, 2, 3), 0.03125),
+        "one negative a row: the maximum over the negatives is the negative itself",
+        ("precise.loss", "precise.gradient"),
+        precise=True,
+    )
+    nearer = np.array([0.0, 0.5, 1.0, 1.25])[:, None]
+    uphill = {"query": pair["query"], "positive_key": pair["positive_key"] + nearer * np.roll(pair["query"], 1, 0)}
+    yield Case(
+        "rows",
+        call(uphill, 0.03125, reduction="none"),
+        "losses of 1e-13 beside losses above 1, row by row: an error of the large ones spread over all",
+        ("precise.loss", "precise.gradient"),
+        profile="variants",
+        precise=True,
+    )
 
 
 def collapsed() -> Iterator[Case]:

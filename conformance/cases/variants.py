@@ -62,6 +62,14 @@ def dot() -> Iterator[Case]:
         profile="variants",
         precise=True,
     )
+    yield Case(
+        "unbalanced",
+        call(
+            {"query": 2.0**60 * some["query"], "positive_key": 2.0**-60 * some["positive_key"]}, 1.5, similarity="dot"
+        ),
+        "huge queries and tiny keys whose products are ordinary: gradients differ by 2^120",
+        profile="variants",
+    )
 
 
 def bilinear() -> Iterator[Case]:
@@ -101,6 +109,32 @@ def bilinear() -> Iterator[Case]:
             in_batch_negatives=False,
         ),
         "explicit negatives have the keys' length, not the queries'",
+        profile="variants",
+    )
+    yield Case(
+        "tiny",
+        call(
+            {
+                "query": 2.0 * np.eye(3, 4) + few(461, 3, 4) / 8.0,
+                "positive_key": 2.0 * np.eye(3, 3) + few(462, 3, 3) / 16.0,
+                "bilinear_weight": np.eye(4, 3) + few(463, 4, 3) / 32.0,
+            },
+            0.1875,
+            similarity="bilinear",
+        ),
+        "tiny losses through W: W's gradient keeps its digits",
+        ("precise.loss", "precise.gradient"),
+        profile="variants",
+        precise=True,
+    )
+    yield Case(
+        "full-mantissa",
+        call(
+            {"query": full32(464, 4, 3), "positive_key": full32(465, 4, 2), "bilinear_weight": full32(466, 3, 2)},
+            near32(0.1),
+            similarity="bilinear",
+        ),
+        "all 24 bits in use",
         profile="variants",
     )
     yield Case(
@@ -286,7 +320,7 @@ def half() -> Iterator[Case]:
             "query": 2.0**-18 * some["query"][:3] / np.array([1.0, 0.5, 4.0])[:, None],
             "positive_key": some["positive_key"][:3],
         },
-        0.375,
+        0.1875,
         "rows of float16's subnormal numbers, flushed to 0 before they are made float32; gradients beyond float16",
         clauses=("similarity.cosine.scale",),
     )
