@@ -1,0 +1,89 @@
+"""The child process: requests in on stdin, replies out on stdout, one JSON object a line.
+
+The target can print what it likes: before it is imported, the wire moves to file descriptors of its own, and
+standard output becomes standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from infonce_ref.conformance.adapters.answer import Adapter
+from infonce_ref.conformance.adapters.declare import declaration_of
+from infonce_ref.conformance.adapters.frameworks import framework
+from infonce_ref.conformance.adapters.resolve import Unusable, find, resolve
+
+UNUSABLE = 3
+
+
+def take_wire() -> tuple[TextIO, TextIO]:
+    """Keep stdin and stdout for the wire; leave the target an empty stdin and a stdout that is stderr."""
+    requests, replies = os.dup(0), os.dup(1)
+    with Path(os.devnull).open(encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return os.fdopen(requests, encoding="utf-8"), os.fdopen(replies, "w", encoding="utf-8")
+
+
+def load(options: dict[str, Any]) -> Adapter:
+    """The adapter that the parent's options describe."""
+    function = find(options["target"])
+    target = resolve(
+        function,
+        name=options["target"],
+        mapping=options.get("map"),
+        const=options.get("const"),
+        readings=tuple(options.get("readings", ())),
+    )
+    name = options.get("framework") or declaration_of(function).framework or "numpy"
+    return Adapter(target, framework(name))
+
+
+def limit_memory(gibibytes: float) -> None:
+    """Let the address space grow by `gibibytes` from here; where the system has no such limit, do nothing."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+        now = int(pages) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (now + int(gibibytes * 2**30), hard))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Say hello (or why not), then answer until the parent closes the wire."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("options", help="JSON: target, framework, map, const, readings, memory")
+    options = json.loads(parser.parse_args(arguments).options)
+    requests, replies = take_wire()
+    process = os.getpid()
+
+    def send(message: dict[str, Any]) -> None:
+        if os.getpid() != process:  # the target has forked and let its child return here
+            os._exit(0)
+        replies.write(json.dumps(message) + "\n")
+        replies.flush()
+
+    try:
+        adapter = load(options)
+        send({"hello": adapter.hello()})
+    except Unusable as error:
+        send({"unusable": str(error)})
+        return UNUSABLE
+    except Exception as error:  # noqa: BLE001  a library that doesn't work on this machine
+        send({"unusable": f"{type(error).__name__}: {error}"})
+        return UNUSABLE
+    limit_memory(float(options.get("memory", 4.0)))
+    for line in requests:
+        send(adapter.answer(json.loads(line)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""From `pkg.mod:attr` to a call: which of our arguments goes into which of theirs.
+
+Nothing here knows an array library: values pass through as they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MethodWrapperType
+from typing import Any
+
+from infonce_ref.conformance.adapters.declare import READINGS, Declaration, declaration_of
+from infonce_ref.conformance.problem import Problem
+
+# Our argument → the names that public code has for it. `scale` is 1/τ, `log_scale` its logarithm.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "query": (
+        "query", "q", "queries", "anchor", "anchors", "z1", "z_1", "z_i", "zi", "z_a", "za", "z0", "h1", "x1",
+        "view_a", "view1", "out_1", "emb_i", "emb_a", "image", "images", "image_features", "image_embeds",
+        "query_embeddings", "a", "reps_a",
+    ),
+    "positive_key": (
+        "positive_key", "positive_keys", "positive", "positives", "k", "key", "keys", "pos", "z2", "z_2", "z_j",
+        "zj", "z_b", "zb", "h2", "x2", "view_b", "view2", "out_2", "emb_j", "emb_b", "text", "texts",
+        "text_features", "text_embeds", "document", "documents", "passage", "passages", "b", "reps_b",
+    ),
+    "negative_keys": ("negative_keys", "negative_key", "negatives", "negative", "neg", "negs", "n", "queue"),
+    "temperature": ("temperature", "tau", "temp", "t"),
+    "scale": ("scale", "logit_scale", "inv_temperature", "inverse_temperature"),
+    "log_scale": ("log_scale", "log_logit_scale", "log_inv_temperature"),
+    "similarity": ("similarity",),
+    "bilinear_weight": ("bilinear_weight",),
+    "in_batch_negatives": ("in_batch_negatives",),
+    "positive_index": ("positive_index",),
+    "candidate_mask": ("candidate_mask",),
+    "margin": ("margin",),
+    "sample_weight": ("sample_weight", "sample_weights"),
+    "reduction": ("reduction",),
+}  # fmt: skip
+TEMPERATURES = ("temperature", "scale", "log_scale")  # one quantity in three clothes
+OPTIONAL_ARRAYS = ("negative_keys", "bilinear_weight", "positive_index", "candidate_mask", "sample_weight")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Unusable(Exception):
+    """The target can't be found, or can't be told how to be called."""
+
+
+class NotApplicable(Exception):
+    """The target declares, by its signature or in words, that it doesn't have what is asked."""
+
+
+def find(spec: str) -> Any:
+    """The object that `pkg.mod:attr` names, looked for in the current folder too; `attr` may be dotted."""
+    module_name, colon, attribute = spec.partition(":")
+    if not colon or not module_name or not attribute:
+        raise Unusable(f"target must be written pkg.mod:attr, got {spec!r}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise Unusable(f"can't import {module_name}: {type(error).__name__}: {error}") from error
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            raise Unusable(f"{module_name} has no {attribute}") from error
+    if not callable(found):
+        raise Unusable(f"{spec} is a {type(found).__name__}, which can't be called")
+    return found
+
+
+def role_of(name: str) -> str | None:
+    """Which of our arguments a parameter called `name` is."""
+    return next((role for role, names in ALIASES.items() if name.lower() in names), None)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The parameters of one signature: which role fills which, and the constants."""
+
+    signature: inspect.Signature
+    roles: Mapping[str, str]  # role → parameter
+    constants: Mapping[str, Any]  # parameter → value
+
+    def bind(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments that hand over `values` (by role) and the constants."""
+        named = {self.roles[role]: value for role, value in values.items() if role in self.roles}
+        named.update(self.constants)
+        positional = []
+        for name, parameter in self.signature.parameters.items():
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                positional.append(named.pop(name, parameter.default))
+        return positional, named
+
+    def required(self, role: str) -> bool:
+        """Whether the parameter that `role` fills has no default."""
+        parameter = self.signature.parameters.get(self.roles.get(role, ""))
+        return parameter is not None and parameter.default is inspect.Parameter.empty
+
+    def __str__(self) -> str:
+        shown = {name: _in_words(role) for role, name in self.roles.items()}
+        shown.update({name: repr(value) for name, value in self.constants.items()})
+        order = [*(n for n in self.signature.parameters if n in shown), *shown]
+        return "(" + ", ".join(f"{name}={shown[name]}" for name in dict.fromkeys(order)) + ")"
+
+
+def _in_words(role: str) -> str:
+    return {"scale": "1/temperature", "log_scale": "log(1/temperature)"}.get(role, role)
+
+
+def _slots(signature: inspect.Signature, mapping: Mapping[str, str], const: Mapping[str, Any]) -> Slots:
+    """Match the parameters of `signature`: --const first, then --map, then the alias table."""
+    parameters = signature.parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    constants = {name: value for name, value in const.items() if name in parameters or open_ended}
+    theirs = {name: role for role, name in mapping.items() if name in parameters or open_ended}
+    roles: dict[str, str] = {role: name for name, role in theirs.items() if name not in constants}
+    for name, parameter in parameters.items():
+        role = role_of(name)
+        if parameter.kind in VARIADIC or name in constants or name in theirs or role is None or role in mapping:
+            continue
+        if role in roles:
+            if parameter.default is inspect.Parameter.empty:
+                raise Unusable(f"both {roles[role]!r} and {name!r} look like {role}: say which by --map {role}=NAME")
+            continue
+        roles[role] = name
+    return Slots(signature, roles, constants)
+
+
+def _signature(function: Any, drop_self: bool = False) -> inspect.Signature:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise Unusable(f"{function!r} has no signature to read: wrap it in a function ({error})") from error
+    if not drop_self:
+        return signature
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that computes a loss, and how to hand a problem over to it."""
+
+    name: str
+    function: Any
+    construct: Slots | None  # where the target is a class: its constructor
+    call: Slots
+    declaration: Declaration = field(default_factory=Declaration)
+
+    def has(self, role: str) -> bool:
+        return role in self.call.roles or (self.construct is not None and role in self.construct.roles)
+
+    @property
+    def temperature_role(self) -> str:
+        return next(role for role in TEMPERATURES if self.has(role))
+
+    @property
+    def resolved(self) -> str:
+        """The call in words: `InfoNCE(temperature=temperature)(query=query, positive_key=positive_key)`."""
+        return self.name.rpartition(":")[2] + (str(self.construct) if self.construct else "") + str(self.call)
+
+    def refuse_to_ask(self, problem: Problem, scalars: tuple[str, ...] = ()) -> None:
+        """Raise NotApplicable where the signature or the declaration says that `problem` isn't for this target."""
+        if self.declaration.losses is not None and problem.loss not in self.declaration.losses:
+            raise NotApplicable(f"loss {problem.loss} isn't declared")
+        if self.declaration.dtypes is not None and problem.dtype not in self.declaration.dtypes:
+            raise NotApplicable(f"dtype {problem.dtype} isn't declared")
+        for role in OPTIONAL_ARRAYS:
+            if role in problem.arrays and not self.has(role):
+                raise NotApplicable(f"the signature has no argument for {role}")
+            if role not in problem.arrays and (self.call.required(role)):
+                raise NotApplicable(f"the signature requires {role}, which this problem has not")
+        defaults = {"similarity": "cosine", "margin": 0.0, "reduction": "mean"}
+        for role, usual in defaults.items():
+            if not self.has(role) and (getattr(problem, role) != usual or role in scalars):
+                raise NotApplicable(f"the signature has no argument for {role}")
+        self._check_reading(problem)
+
+    def _check_reading(self, problem: Problem) -> None:
+        if self.has("in_batch_negatives") or problem.reading == "in-batch":
+            return
+        if problem.reading not in self.declaration.readings:
+            raise NotApplicable(
+                f"how the target reads explicit negatives isn't declared as {problem.reading or 'none at all'}: pass "
+                f"--reading {'|'.join(READINGS[1:])} (and --const for what selects it)"
+            )
+
+    def values(self, problem: Problem, arrays: Mapping[str, Any], temperature: Any, margin: Any) -> dict[str, Any]:
+        """By role, what the target shall receive; `temperature` already in its clothes (see `temperature_role`)."""
+        values: dict[str, Any] = {**arrays, self.temperature_role: temperature}
+        options = {
+            "similarity": problem.similarity,
+            "in_batch_negatives": problem.in_batch_negatives,
+            "reduction": problem.reduction,
+            "margin": margin,
+        }
+        values.update({role: value for role, value in options.items() if self.has(role)})
+        return values
+
+    def bound_call(self, values: Mapping[str, Any], method: str | None = None) -> Callable[[], Any]:
+        """The call as a function of no arguments; `method`: a method of the target to call in its place."""
+        function = self.function
+        if self.construct is not None:
+            positional, named = self.construct.bind(values)
+            function = function(*positional, **named)
+        if method is not None:
+            function = getattr(function, method)
+        positional, named = self.call.bind(values)
+        return lambda: function(*positional, **named)
+
+
+def resolve(
+    target: Any,
+    *,
+    name: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    const: Mapping[str, Any] | None = None,
+    readings: tuple[str, ...] = (),
+) -> Target:
+    """How to call `target`: a `pkg.mod:attr`, a function, a class, or an object with `__call__`."""
+    mapping, const = dict(mapping or {}), dict(const or {})
+    for role in mapping:
+        if role not in ALIASES:
+            raise Unusable(f"--map {role}=…: there is no argument {role}; ours are {', '.join(ALIASES)}")
+    function = find(target) if isinstance(target, str) else target
+    if not callable(function):
+        raise Unusable(f"{function!r} can't be called")
+    name = name or (target if isinstance(target, str) else getattr(function, "__name__", type(function).__name__))
+    construct, signature = None, _call_signature(function)
+    if inspect.isclass(function):
+        construct = _slots(_signature(function), mapping, const)
+    call = _slots(signature, mapping, const)
+    declared = declaration_of(function)
+    readings = readings or declared.readings
+    declaration = Declaration(declared.losses, declared.framework, declared.dtypes, declared.profiles, readings)
+    resolved = Target(name, function, construct, call, declaration)
+    _complain(resolved, mapping, const)
+    return resolved
+
+
+def _call_signature(function: Any) -> inspect.Signature:
+    """The signature of the call; of `forward` where there is one, since a torch module's own call hides it."""
+    if inspect.isclass(function):
+        method = getattr(function, "forward", None) or function.__call__
+        if isinstance(method, MethodWrapperType):  # that of `type`, which constructs
+            raise Unusable(f"class {function.__name__} has neither forward nor __call__")
+        return _signature(method, drop_self=True)
+    if hasattr(function, "forward"):
+        return _signature(function.forward)
+    return _signature(function)
+
+
+def _complain(target: Target, mapping: Mapping[str, str], const: Mapping[str, Any]) -> None:
+    """Raise Unusable where something is left without a value, or a correction has found no parameter."""
+    both = [slots for slots in (target.construct, target.call) if slots is not None]
+    for role, parameter in mapping.items():
+        if not any(parameter == slots.roles.get(role) for slots in both):
+            raise Unusable(f"--map {role}={parameter}: {target.name} has no parameter {parameter}")
+    for parameter in const:
+        if not any(parameter in slots.constants for slots in both):
+            raise Unusable(f"--const {parameter}=…: {target.name} has no parameter {parameter}")
+    for role in ("query", "positive_key"):
+        if role not in target.call.roles:
+            raise Unusable(f"{target.name}: no parameter looks like {role}; say which one is by --map {role}=NAME")
+    if not any(target.has(role) for role in TEMPERATURES):
+        raise Unusable(
+            f"{target.name}: no parameter looks like temperature; say which one is by --map temperature=NAME "
+            "(or scale=NAME for 1/temperature)"
+        )
+    for slots in both:
+        known = {*slots.roles.values(), *slots.constants}
+        for name, parameter in slots.signature.parameters.items():
+            if name not in known and parameter.kind not in VARIADIC and parameter.default is parameter.empty:
+                raise Unusable(f"{target.name}: what is {name!r}? Say so by --map OURS={name} or --const {name}=VALUE")

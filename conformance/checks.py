@@ -1,0 +1,432 @@
+"""The list of checks: what is asked of an implementation, under which profile, and how the answer is judged.
+
+The command line and the pytest plug both use this one list. A check asks through a `Session` and returns an `Outcome`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import numpy as np
+
+from infonce_ref.conformance.adapters.wire import unpack
+from infonce_ref.conformance.fresh import fresh_questions
+from infonce_ref.conformance.judge import Measure, measure
+from infonce_ref.conformance.load import vector_questions
+from infonce_ref.conformance.problem import FORMATS
+from infonce_ref.conformance.question import HALF, Question
+from infonce_ref.conformance.session import Session
+
+Status = Literal["pass", "fail", "error", "timeout", "xfail", "xpass", "n/a"]
+Level = Literal["MUST", "SHOULD"]
+
+# In the order of the report. Additive: each asks for more.
+PROFILES: Mapping[str, str] = {
+    "core": "the value; shape and dtype of the result, inputs unchanged, the same answer twice",
+    "grad": "the gradients of both sides",
+    "temperature-grad": "the gradient of the temperature, and temperature as an array of shape ()",
+    "negatives": "explicit negatives, shared or own, with or without those in the batch",
+    "masks": "candidates that are never negatives",
+    "variants": "dot and bilinear similarity, margin, positive_index, weights, reductions",
+    "half": "float16 and bfloat16",
+    "edges": "zero rows, huge and tiny norms, N = 1, ties, NaN and inf",
+    "errors": "bad input refused",
+    "precise": "relative accuracy at tiny losses",
+}
+REQUIRED = ("core", "grad")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a check."""
+
+    status: Status
+    reason: str = ""
+    worst: Measure | None = None
+    output: str = ""
+    clauses: tuple[str, ...] | None = None  # where fewer than the check's were judged
+    reply: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing asked of an implementation."""
+
+    id: str
+    clauses: tuple[str, ...]
+    profile: str
+    level: Level
+    dtype: str
+    note: str
+    judge: Callable[[Session], Outcome]
+
+    def run(self, session: Session) -> Outcome:
+        """The outcome; a profile that the target declares not to have isn't asked."""
+        declared = session.hello.get("profiles")
+        if declared is not None and self.profile not in declared:
+            return Outcome("n/a", f"profile {self.profile} isn't declared")
+        return self.judge(session)
+
+
+def all_checks(loss: str, seed: int, vectors: Any = None) -> list[Check]:
+    """Every check of `loss`, in an order that depends on the seed alone."""
+    stored = list(vector_questions(loss, vectors))
+    questions = [*stored, *fresh_questions(loss, seed)]
+    checks = [check for question in questions for check in checks_of(question, stored)]
+    checks += behaviour(loss, stored or questions)
+    order = random.Random(f"{loss}/{seed}")
+    order.shuffle(checks)
+    return checks
+
+
+def matching(checks: Iterable[Check], pattern: str | None) -> list[Check]:
+    """The checks whose id is, contains or (as a shell pattern) matches `pattern`."""
+    if pattern is None:
+        return list(checks)
+    return [c for c in checks if pattern == c.id or pattern in c.id or fnmatchcase(c.id, pattern)]
+
+
+# --- one question, several checks ----------------------------------------------------------------------------------
+
+
+def checks_of(question: Question, stored: Sequence[Question]) -> Iterator[Check]:
+    """A question's checks: the loss, the gradients, temperature's, and the same by the precise bounds."""
+    if question.expect == "refused":
+        yield refusal(question, stored)
+        return
+    spoilt = question.find().nonfinite if question.expect == "nonfinite" else {}
+    arrays = tuple(name for name in question.arrays if question.expect == "values" or name in spoilt)
+    if question.expect == "values" or "loss" in spoilt:
+        yield values(question, ("loss",), "loss")
+    if arrays:
+        yield values(question, arrays, "grad")
+    for scalar in scalars(question, spoilt):
+        yield values(question, (scalar,), scalar)
+    if question.precise:
+        yield values(question, ("loss",), "precise.loss", "precise")
+        yield values(question, arrays, "precise.gradient", "precise")
+
+
+def scalars(question: Question, spoilt: Mapping[str, Any]) -> Iterator[str]:
+    """The scalar arguments whose gradient is asked for; margin's only where the question is about it."""
+    if question.expect == "nonfinite":
+        yield from (name for name in ("temperature", "margin") if name in spoilt)
+        return
+    yield "temperature"
+    if "margin" in question.problem or "gradient.margin" in question.clauses:
+        yield "margin"
+
+
+def values(question: Question, outputs: tuple[str, ...], name: str, level: str = "bound") -> Check:
+    """The check that the `outputs` of `question` are right."""
+
+    def judge(session: Session) -> Outcome:
+        as_array = bool({"temperature", "margin"} & {*outputs})
+        return judge_values(session, question, outputs, level, as_array)
+
+    return Check(
+        id=f"{question.id}/{question.dtype}/{name}",
+        clauses=clauses_for(question, outputs, level),
+        profile=profile_for(question, name),
+        level="SHOULD" if level == "precise" else "MUST",
+        dtype=question.dtype,
+        note=question.note,
+        judge=judge,
+    )
+
+
+def profile_for(question: Question, name: str) -> str:
+    """The profile under which an output is asked: core's gradients are `grad`, half precision is its own."""
+    if name.startswith("precise."):
+        return "precise"
+    if question.dtype in HALF and question.profile in ("core", "grad"):
+        return "half"
+    if question.profile != "core":
+        return question.profile
+    return {"loss": "core", "temperature": "temperature-grad", "margin": "variants"}.get(name, "grad")
+
+
+def clauses_for(question: Question, outputs: Sequence[str], level: str) -> tuple[str, ...]:
+    """The question's clauses, less the gradients that aren't looked at here."""
+    if level == "precise":
+        return ("precise.loss",) if "loss" in outputs else ("precise.gradient",)
+    plain = [c for c in question.clauses if not c.startswith(("gradient.", "precise."))]
+    plain += [gradient_clause(name) for name in outputs if name != "loss"]
+    if "temperature" in outputs:
+        plain.append("dtype.temperature")
+    if question.dtype in HALF:
+        plain = ["dtype.half" if c == "dtype.compute" else c for c in plain]
+    return tuple(dict.fromkeys(plain))
+
+
+def gradient_clause(output: str) -> str:
+    return "gradient." + output.replace("_", "-")
+
+
+# --- judging -------------------------------------------------------------------------------------------------------
+
+
+def trouble(reply: Mapping[str, Any]) -> Outcome | None:
+    """What to say of a reply that isn't an answer; None if it is one."""
+    if "na" in reply:
+        return Outcome("n/a", str(reply["na"]), reply=reply)
+    if "timeout" in reply:
+        return Outcome("timeout", str(reply["timeout"]), reply=reply)
+    for kind in ("dead", "garbage"):
+        if kind in reply:
+            return Outcome("error", str(reply[kind]), reply=reply)
+    if "refused" in reply:
+        where = f" ({reply['where']})" if reply.get("where") else ""
+        return Outcome("error", f"raised {reply['refused']}{where}", reply=reply)
+    if "loss" not in reply or not isinstance(reply.get("grad", {}), Mapping):
+        return Outcome("error", f"not an answer: {str(dict(reply))[:200]}", reply=reply)
+    return None
+
+
+def judge_values(session: Session, question: Question, outputs: tuple[str, ...], level: str, as_array: bool) -> Outcome:
+    """Ask for `outputs`, and measure each of them."""
+    reply = session.ask(question.problem, outputs, as_array)
+    failed = trouble(reply)
+    if failed is not None:
+        return failed
+    measures: dict[str, Measure] = {}
+    missing = []
+    for output in outputs:
+        data = reply["loss"] if output == "loss" else reply.get("grad", {}).get(output)
+        if data is not None:
+            measures[output] = measured(session, question, output, data, level)
+        elif session.has_gradient.get(output):
+            return Outcome("fail", f"no gradient of {output} here, though there was one before", reply=reply)
+        else:
+            missing.append(output)
+    if not measures:
+        return Outcome("n/a", f"the target returns no gradient of {', '.join(missing)}", reply=reply)
+    output, worst = max(measures.items(), key=lambda item: item[1].r)
+    left_out = {gradient_clause(name) for name in missing}
+    clauses = tuple(c for c in clauses_for(question, outputs, level) if c not in left_out)
+    status: Status = "pass" if worst.r <= 1.0 else "fail"
+    return Outcome(status, worst.reason, worst, output, clauses, reply)
+
+
+def measured(session: Session, question: Question, output: str, data: Any, level: str) -> Measure:
+    """How far one output is off; infinitely, where it isn't what can be compared."""
+    try:
+        dtype, computed = unpack(data)
+    except ValueError as error:
+        return Measure(np.inf, reason=str(error))
+    shape = question.shapes.get(output, ())
+    if dtype not in FORMATS:
+        return Measure(np.inf, reason=f"{output} is of dtype {dtype}")
+    if computed.shape != shape:
+        return Measure(np.inf, reason=f"{output} has shape {computed.shape}, where {shape} is expected")
+    answers = question.find()
+    spoilt = nonfinite(computed, answers.nonfinite.get(output, ()))
+    radii = answers.radii(level, output)
+    if spoilt.r > 1.0 or radii is None:
+        return spoilt
+    slack = 0.0
+    if session.hello.get("flushes"):
+        compute = FORMATS[question.dtype].compute
+        slack = float(np.finfo(compute).smallest_normal) * question.amplification
+    found = measure(computed, answers.expected[output], radii, dtype, slack)
+    return found if found.r >= spoilt.r else spoilt
+
+
+def nonfinite(computed: np.ndarray, places: Any) -> Measure:
+    """Whether every one of the flat `places` holds NaN or an infinity."""
+    flat = computed.reshape(-1)
+    chosen = range(flat.size) if places == "all" else places
+    for place in chosen:
+        if np.isfinite(flat[place]):
+            index = tuple(int(i) for i in np.unravel_index(place, computed.shape))
+            reason = "a finite number where NaN or an infinity is expected"
+            return Measure(np.inf, index, "NaN or ±inf", repr(float(flat[place])), "", reason)
+    return Measure(0.0)
+
+
+def refusal(question: Question, stored: Sequence[Question]) -> Check:
+    """The check that bad input is refused, by a target that doesn't refuse what is sound."""
+
+    def judge(session: Session) -> Outcome:
+        reply = session.ask(question.problem, ("loss",))
+        if "refused" in reply:
+            return judge_refusal(session, question, stored, reply)
+        failed = trouble(reply)
+        if failed is not None:
+            return failed
+        return Outcome("fail", f"accepted, and returned {spoken(reply['loss'])}", reply=reply, output="loss")
+
+    return Check(
+        id=f"{question.id}/{question.dtype}/refused",
+        clauses=question.clauses,
+        profile=question.profile,
+        level="MUST",
+        dtype=question.dtype,
+        note=question.note,
+        judge=judge,
+    )
+
+
+# Not refusals: the target has run out of something, or is broken.
+ACCIDENTS = ("MemoryError", "RecursionError", "ImportError", "ModuleNotFoundError", "NameError", "UnboundLocalError")
+
+
+def judge_refusal(
+    session: Session, question: Question, stored: Sequence[Question], reply: Mapping[str, Any]
+) -> Outcome:
+    """A refusal counts if it is no accident and a sound problem isn't refused as well."""
+    if str(reply["refused"]).startswith(ACCIDENTS):
+        return Outcome("error", f"raised {reply['refused']}", reply=reply)
+    sound = next((q for q in stored if q.profile == "core" and q.dtype == question.dtype), None)
+    happened = session.accepts(sound.problem) if sound is not None else ""
+    if happened:
+        return Outcome("fail", f"sound input isn't answered either: {happened}", reply=reply)
+    return Outcome("pass", f"refused: {reply['refused']}", reply=reply)
+
+
+def spoken(data: Any) -> str:
+    """A returned array in a few words."""
+    try:
+        dtype, array = unpack(data)
+    except ValueError as error:
+        return str(error)
+    if array.size == 1:
+        return f"{float(array.reshape(-1)[0])!r} ({dtype})"
+    return f"{dtype} array of shape {array.shape}"
+
+
+# --- behaviour: shape, dtype, inputs, repetition -------------------------------------------------------------------
+
+SAMPLES = 3
+
+
+def behaviour(loss: str, questions: Sequence[Question]) -> Iterator[Check]:
+    """What holds of every call, tried on a few questions of the core profile in each dtype."""
+    for dtype in FORMATS:
+        sound = [q for q in questions if q.dtype == dtype and q.profile == "core" and q.expect == "values"]
+        kinds = list({q.kind: q for q in sound}.values())[:6]
+        if not kinds:
+            continue
+        half = dtype in HALF
+        for about, clause, judge in (
+            ("shape", "call.shape", judge_shapes),
+            ("dtype", "dtype.result", judge_dtypes),
+        ):
+            for part in ("loss", "grad"):
+                profile = "half" if half else ("core" if part == "loss" else "grad")
+                yield _behaves(f"{loss}.call.{about}/{dtype}/{part}", clause, profile, dtype, judge, kinds, part)
+        profile = "half" if half else "core"
+        yield _behaves(f"{loss}.call.pure/{dtype}", "call.pure", profile, dtype, judge_pure, kinds, "grad")
+        for i, question in enumerate(sound[:: max(1, len(sound) // SAMPLES)][:SAMPLES]):
+            pair = [question, sound[(i + 1) % len(sound)]]
+            name = f"{loss}.call.repeatable.{i}/{dtype}"
+            yield _behaves(name, "call.repeatable", profile, dtype, judge_repetition, pair, "loss")
+
+
+def _behaves(
+    name: str,
+    clause: str,
+    profile: str,
+    dtype: str,
+    judge: Callable[[Session, Sequence[Question], str], Outcome],
+    questions: Sequence[Question],
+    part: str,
+) -> Check:
+    return Check(name, (clause,), profile, "MUST", dtype, "", lambda session: judge(session, questions, part))
+
+
+def wanted(question: Question, part: str) -> tuple[str, ...]:
+    return ("loss",) if part == "loss" else question.arrays
+
+
+def judge_each(
+    session: Session,
+    questions: Sequence[Question],
+    part: str,
+    complain: Callable[[Question, str, Any], str],
+) -> Outcome:
+    """Pass if `complain` finds nothing wrong with any output of any question."""
+    looked_at = 0
+    for question in questions:
+        reply = session.ask(question.problem, wanted(question, part))
+        failed = trouble(reply)
+        if failed is not None:
+            return failed
+        for output in wanted(question, part):
+            data = reply["loss"] if output == "loss" else reply.get("grad", {}).get(output)
+            if data is None:
+                continue
+            looked_at += 1
+            complaint = complain(question, output, data)
+            if complaint:
+                return Outcome("fail", f"{complaint} ({question.id})", output=output, reply=reply)
+    if not looked_at:
+        return Outcome("n/a", "the target returns no gradient")
+    return Outcome("pass")
+
+
+def judge_shapes(session: Session, questions: Sequence[Question], part: str) -> Outcome:
+    def complain(question: Question, output: str, data: Any) -> str:
+        shape = tuple(data.get("shape", ())) if isinstance(data, Mapping) else None
+        expected = question.shapes[output]
+        return "" if shape == expected else f"{output} has shape {shape}, where {expected} is expected"
+
+    return judge_each(session, questions, part, complain)
+
+
+def judge_dtypes(session: Session, questions: Sequence[Question], part: str) -> Outcome:
+    def complain(question: Question, output: str, data: Any) -> str:
+        dtype = data.get("dtype") if isinstance(data, Mapping) else None
+        expected = FORMATS[question.dtype].compute if output == "loss" else question.dtype
+        return "" if dtype == expected else f"{output} is of dtype {dtype}, where {expected} is expected"
+
+    return judge_each(session, questions[:2], part, complain)
+
+
+def judge_pure(session: Session, questions: Sequence[Question], part: str) -> Outcome:
+    """With gradients wanted or not: some in-place code runs in one of the two only."""
+    for question in questions:
+        for want in (("loss",), question.arrays):
+            reply = session.ask(question.problem, want)
+            failed = trouble(reply)
+            if failed is not None:
+                return failed
+            for key, words in (("changed", "the call changed"), ("shared", "the result shares memory with")):
+                if reply.get(key):
+                    names = ", ".join(map(str, reply[key]))
+                    return Outcome("fail", f"{words} {names} ({question.id})", reply=reply)
+    return Outcome("pass")
+
+
+def judge_repetition(session: Session, questions: Sequence[Question], part: str) -> Outcome:
+    """The same call again, another one in between: the same answer, or one that rounding alone explains."""
+    question, other = questions
+    want = ("loss", *question.arrays)
+    first = session.ask(question.problem, want)
+    session.ask(other.problem, want)
+    second = session.ask(question.problem, want)
+    for reply in (first, second):
+        failed = trouble(reply)
+        if failed is not None:
+            return failed
+    for output in want:
+        a, b = (r["loss"] if output == "loss" else r.get("grad", {}).get(output) for r in (first, second))
+        if a == b:
+            continue
+        if not explained(question, output, a, b):
+            return Outcome("fail", f"{output} differs when asked again ({question.id})", output=output, reply=second)
+    return Outcome("pass")
+
+
+def explained(question: Question, output: str, first: Any, second: Any) -> bool:
+    """Whether two answers are within one bound of each other: sums in another order, as some devices run them."""
+    try:
+        (_, one), (_, other) = unpack(first), unpack(second)
+    except ValueError:
+        return False
+    radii = question.find().radii("bound", output)
+    return radii is not None and one.shape == other.shape and measure(one, other, radii).r <= 1.0
