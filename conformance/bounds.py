@@ -1,7 +1,7 @@
 """How far from the exact answer a correct implementation may land: docs/spec/bounds.md, stage by stage.
 
 A quantity is a Ball: its exact value; a size that no correct order of evaluation exceeds (the same
-expression with every term in absolute value); and a radius that no correct order's error exceeds. Each stage
+expression with every term in absolute value); and a radius that no correct order's error exceeds. A stage
 of the loss has one rule for its value and one for its pullback, and `bound` composes them as the loss composes
 them. First order in the unit roundoff: the rules hold while every logit's radius is small, and BoundTooLoose
 says where it isn't.
@@ -32,7 +32,7 @@ _log1p: Callable[[Any], Array] = np.frompyfunc(mp.log1p, 1, 1)
 _sqrt: Callable[[Any], Array] = np.frompyfunc(mp.sqrt, 1, 1)
 
 
-class BoundTooLoose(ValueError):  # noqa: N818  it reads as what it says
+class BoundTooLoose(ValueError):
     """A logit's radius is so large that a first-order bound says nothing."""
 
 
@@ -254,9 +254,7 @@ def divide_pullback(cotangent: Ball, temperature: mpf, rounding: Rounding) -> Ba
     return Ball(cotangent.value / temperature, size, np.where(cotangent.size == 0, mpf(0), radius))
 
 
-def temperature_pullback(
-    cotangent: Ball, logits: Ball, terms: int, temperature: mpf, rounding: Rounding
-) -> Ball:
+def temperature_pullback(cotangent: Ball, logits: Ball, terms: int, temperature: mpf, rounding: Rounding) -> Ball:
     """Minus the sum of cotangent times logit over the temperature."""
     scale = 1 / temperature
     summed = product(lambda g, s: (g * s).sum(), cotangent, logits, terms + 4, rounding)
@@ -374,7 +372,7 @@ def precise_rows(logits: Ball, candidates: Candidates, rounding: Rounding) -> Ro
 
 
 def live_rows(row: Row, candidates: Candidates) -> Row:
-    """A row without a negative is exactly 0, and so is its gradient, whatever its logits; masked entries too."""
+    """A row without a negative is exactly 0, so is its gradient, whatever its logits; masked entries too."""
     live = candidates.negative.any(axis=1)
     return Row(
         row.loss.map(lambda part: np.where(live, part, mpf(0))),
@@ -458,9 +456,9 @@ def check_first_order(logits: Ball, candidates: Candidates) -> None:
 
 
 def store(gradient: Ball, target: Format) -> Array:
-    """The radius once the gradient is rounded to the storage format."""
+    """The radius of a stored gradient, which is narrowed once, or in two parts that are added: twice at most."""
     unit = mpf(target.unit) if target.unit != target.compute_unit else mpf(0)
-    rounded = unit * (abs(gradient.value) + gradient.radius) + mpf(target.tiny)
+    rounded = 2 * unit * (abs(gradient.value) + gradient.radius) + mpf(target.tiny)
     return np.asarray(gradient.radius + rounded, dtype=object)
 
 
@@ -494,9 +492,7 @@ def _bound(
     logits = divide_by_temperature(sims, temperature, rounding)
     check_first_order(logits, candidates)
     row = live_rows(rows_of(logits, candidates, rounding), candidates)
-    factors = row_weights(
-        problem.arrays.get("sample_weight"), len(query.value), problem.reduction == "mean", rounding
-    )
+    factors = row_weights(problem.arrays.get("sample_weight"), len(query.value), problem.reduction == "mean", rounding)
     loss = reduce_rows(row.loss, factors, problem.reduction != "none", rounding)
 
     # pullbacks, in the opposite order
