@@ -101,6 +101,11 @@ def negative_keys(negatives: Array | None, in_batch: bool, n: int, e: int) -> in
     return got[-2]
 
 
+def array_scalar(value: Any) -> Array | None:
+    """The value if it is an array, which must be of the other arrays' library; None for a number, NumPy's included."""
+    return value if hasattr(value, "dtype") and not isinstance(value, Real) else None  # dtype.temperature
+
+
 def scalar(name: str, value: Any, clause: str) -> float | None:
     """A Python real as a float, None for a 0-d real floating array; anything else is refused."""
     if not isinstance(value, bool) and isinstance(value, Real):

@@ -153,8 +153,7 @@ def checked(
     embeddings = checks.given(query=query, positive_key=positive_key, negative_keys=negative_keys)
     others = checks.given(
         bilinear_weight=bilinear_weight, positive_index=positive_index, candidate_mask=candidate_mask,
-        sample_weight=sample_weight, temperature=temperature if hasattr(temperature, "dtype") else None,
-        margin=margin if hasattr(margin, "dtype") else None,
+        sample_weight=sample_weight, temperature=checks.array_scalar(temperature), margin=checks.array_scalar(margin),
     )  # fmt: skip
     xp = checks.arrays_of_one_library({**embeddings, **others})
 
