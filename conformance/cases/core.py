@@ -271,7 +271,7 @@ def duplicates() -> Iterator[Case]:
 def many() -> Iterator[Case]:
     """More rows than a block."""
     yield Case(
-        "97",
+        "97-rows",
         call(pairs(191, 97, 2), 0.25),
         "97 rows, a prime number: borders of blocks, a last block that is shorter, rows dropped",
     )
