@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import sqrt
 
 import numpy as np
 
@@ -416,7 +417,7 @@ def example() -> Iterator[Case]:
             profile="variants",
             dtypes=dtypes,
         )
-    unit = np.array([[0.9, 0.19**0.5], [0.6, 0.8], [0.3, 0.91**0.5], [0.1, 0.99**0.5]])
+    unit = np.array([[0.9, sqrt(0.19)], [0.6, 0.8], [0.3, sqrt(0.91)], [0.1, sqrt(0.99)]])
     yield Case(
         "cosine",
         call(
