@@ -37,7 +37,7 @@ def problem(
     changes: Mapping[str, Any] | None = None,
     **arrays: Any,
 ) -> Problem:
-    """A seeded problem of N queries; `negatives`: "shared", "own" or None; `changes` are fields, `arrays` more arrays."""
+    """A seeded problem of N queries; `negatives`: "shared", "own" or None; `changes` to fields, `arrays` on top."""
     rng = np.random.default_rng(seed)
     e = D - 1 if similarity == "bilinear" else D
     made = {"query": grid(rng, N, D), "positive_key": grid(rng, keys, e)}

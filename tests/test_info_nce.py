@@ -53,11 +53,11 @@ def test_loss_and_gradients_are_exact_within_the_bound(
 ) -> None:
     """Every option, on every library, in its own precision.
 
-    [similarity.cosine] [similarity.cosine.zero] [similarity.dot] [similarity.bilinear] [scale.temperature] [scale.margin]
-    [candidates.in-batch] [candidates.shared] [candidates.own] [candidates.positive] [candidates.index] [candidates.mask]
-    [candidates.mask.positive] [candidates.none] [rows.softplus] [reduction.mean] [reduction.sum] [reduction.none]
-    [reduction.weight] [gradient.query] [gradient.positive-key] [gradient.negative-keys] [gradient.temperature]
-    [gradient.margin] [gradient.bilinear-weight] [dtype.compute]
+    [similarity.cosine] [similarity.cosine.zero] [similarity.dot] [similarity.bilinear] [scale.temperature]
+    [scale.margin] [candidates.in-batch] [candidates.shared] [candidates.own] [candidates.positive] [candidates.index]
+    [candidates.mask] [candidates.mask.positive] [candidates.none] [rows.softplus] [reduction.mean] [reduction.sum]
+    [reduction.none] [reduction.weight] [gradient.query] [gradient.positive-key] [gradient.negative-keys]
+    [gradient.temperature] [gradient.margin] [gradient.bilinear-weight] [dtype.compute]
     """
     conforms(worst(value_and_grad(CASES[case], library, dtype), exact_answer(case), bounds_of(case, dtype)))
 
@@ -65,7 +65,7 @@ def test_loss_and_gradients_are_exact_within_the_bound(
 @on("library", ["torch", "jax", "jax-jit", "strict", "strict-device1"], indirect=True)
 @on("dtype", ["float64", "float32"])
 def test_libraries_agree(library: Library, numpy_library: Library, dtype: str) -> None:
-    """[stream.block] An order of summation is all that distinguishes two libraries: they differ by less than the bound."""
+    """[stream.block] All that sets two libraries apart is an order of summation: they differ by less than the bound."""
     here, there = (value_and_grad(CASES["everything"], each, dtype) for each in (library, numpy_library))
     limits = bounds_of("everything", dtype)
     assert max(ratio(here[name], there[name], limits[name]) for name in here) <= 1
@@ -77,7 +77,7 @@ def test_libraries_agree(library: Library, numpy_library: Library, dtype: str) -
 def test_half_precision_is_storage(
     library: Library, dtype: str, case: str, conforms: Callable[[float], None]
 ) -> None:
-    """[dtype.half] Arithmetic runs in float32, the loss is float32, and gradients are rounded once to the input's dtype."""
+    """[dtype.half] Arithmetic runs in float32, the loss is float32, gradients are rounded once to the input's dtype."""
     arrays, options = arguments(CASES[case], library, dtype)
     loss, grad = info_nce.value_and_grad(**arrays, **options)
     assert dtype_name(loss) == "float32"
@@ -97,7 +97,7 @@ def test_a_gradient_beyond_float16_is_infinite(library: Library) -> None:
 
 
 def test_seeds_example(numpy_library: Library) -> None:
-    """[rows.softplus] [gradient.temperature] Similarities 0.9, 0.6, 0.3 and 0.1 at τ = 0.1: the positive's share is 0.95."""
+    """[rows.softplus] [gradient.temperature] Cosines 0.9, 0.6, 0.3 and 0.1 at τ = 0.1: the positive's share is 0.95."""
     cosines = [0.9, 0.6, 0.3, 0.1]
     items = np.array([[c, np.sqrt(1 - c * c)] for c in cosines])
     loss, grad = info_nce.value_and_grad(
@@ -170,7 +170,7 @@ def test_pullback_of_a_cotangent_weights_the_entries(
 
 
 def test_pullback_can_be_called_again(numpy_library: Library) -> None:
-    """[call.repeatable] A pullback is a linear function: called with twice the cotangent it gives twice the gradient."""
+    """[call.repeatable] A pullback is a linear function: twice the cotangent gives twice the gradient."""
     arrays, options = arguments(PLAIN, numpy_library, "float64")
     _, pullback = info_nce.vjp(**arrays, **options)
     once, twice, again = pullback(1.0), pullback(2.0), pullback(1.0)
@@ -184,7 +184,7 @@ def test_pullback_can_be_called_again(numpy_library: Library) -> None:
 def test_blocks_of_any_size(
     library: Library, block_size: int, case: str, conforms: Callable[[float], None]
 ) -> None:
-    """[stream.block] Streaming is an order of summation: the loss, value_and_grad and the pullback stay within the bound."""
+    """[stream.block] Streaming is an order of summation: all three ways to call stay within the bound."""
     p = CASES[case]
     answer, limits = exact_answer(case), bounds_of(case, "float32")
     computed = value_and_grad(p, library, "float32", block_size=block_size)
@@ -204,7 +204,7 @@ def test_blocks_of_any_size(
 @on("library", EAGER, indirect=True)
 @on("dtype", ["float64", "float32", *HALF])
 def test_dtypes_of_the_results(library: Library, dtype: str) -> None:
-    """[dtype.result] The loss has the compute dtype, a gradient its argument's, or the compute dtype for a Python number."""
+    """[dtype.result] The loss has the compute dtype; so has a Python number's gradient; an array's has its own."""
     if dtype not in library.dtypes:
         pytest.skip(f"{library.name} has no {dtype}")
     arrays, options = arguments(CASES["everything"], library, dtype)
@@ -218,7 +218,7 @@ def test_dtypes_of_the_results(library: Library, dtype: str) -> None:
 
 @on("library", ["numpy", "torch", "jax"], indirect=True)
 def test_weights_may_have_the_compute_dtype(library: Library) -> None:
-    """[dtype.domain] [dtype.half] Beside half-precision embeddings W and sample_weight may be float32; W's gradient is too."""
+    """[dtype.domain] [dtype.half] Beside half-precision embeddings W and sample_weight may be float32."""
     arrays, options = arguments(CASES["everything"], library, "bfloat16")
     for name in ("bilinear_weight", "sample_weight"):
         arrays[name] = library.array(CASES["everything"].arrays[name], "float32")
@@ -233,7 +233,7 @@ def test_weights_may_have_the_compute_dtype(library: Library) -> None:
 @on("theirs", ["float64", "float32", *HALF])
 @on("dtype", ["float64", "float32"])
 def test_scalars_of_any_precision(library: Library, dtype: str, theirs: str, name: str) -> None:
-    """[dtype.temperature] A 0-d array of any precision is rounded once, promotes nothing and has its gradient in its own dtype."""
+    """[dtype.temperature] A 0-d array of any precision promotes nothing and has its gradient in its own dtype."""
     if theirs not in library.dtypes:
         pytest.skip(f"{library.name} has no {theirs}")
     arrays, options = arguments(PLAIN, library, dtype)
@@ -250,7 +250,7 @@ def test_scalars_of_any_precision(library: Library, dtype: str, theirs: str, nam
 @on("library", EAGER, indirect=True)
 @on("scalar", [np.float64(0.3), np.float32(0.3)])
 def test_numpy_scalars_are_numbers(library: Library, scalar: Any) -> None:
-    """[dtype.temperature] NumPy's scalars are real numbers: beside any library's float32 arrays they act as Python's float."""
+    """[dtype.temperature] NumPy's scalars are numbers: beside any library's arrays they act as Python's float."""
     arrays, options = arguments(PLAIN, library, "float32")
     results = [
         info_nce.value_and_grad(**arrays, **{**options, "temperature": t, "margin": t})
@@ -314,7 +314,7 @@ def test_bilinear_keys_may_be_longer_than_queries() -> None:
 
 
 def test_masked_keys_may_hold_anything(library: Library) -> None:
-    """[candidates.mask.unused] A key that nobody uses may be NaN or infinite: nothing changes, its own gradient is 0."""
+    """[candidates.mask.unused] A key that nobody uses may be NaN: nothing changes, and its gradient is 0."""
     allowed = np.ones((N, 6 + M), bool)
     allowed[:, [4, 6]] = False
     p = problem(19, keys=6, positive_index=[5, 0, 3, 0], negatives="shared", candidate_mask=allowed)
@@ -329,7 +329,7 @@ def test_masked_keys_may_hold_anything(library: Library) -> None:
 @on("keys", ["positive_key", "negative_keys"])
 def test_masked_entries_get_exactly_nothing(keys: str) -> None:
     """[candidates.mask] A masked candidate adds exactly 0: the loss doesn't see it and its gradient is 0."""
-    p = problem(20, negatives="own", changes=dict(in_batch_negatives=keys == "positive_key"))
+    p = problem(20, negatives="own", changes={"in_batch_negatives": keys == "positive_key"})
     columns = N + M if keys == "positive_key" else M
     allowed = np.ones((N, columns), bool)
     allowed[:, -1] = False
@@ -345,7 +345,7 @@ def test_the_mask_cannot_remove_the_positive() -> None:
 
 
 def test_an_index_out_of_range_is_not_read_on_the_host() -> None:
-    """[candidates.index.domain] What an index outside 0 … K − 1 leads to is undefined; here it is NaN, not another key."""
+    """[candidates.index.domain] An index outside 0 … K − 1 leads to NaN here, not to another key."""
     q, k = PLAIN.arrays["query"], PLAIN.arrays["positive_key"]
     for i in (-1, N):
         losses = info_nce(q, k, positive_index=np.array([0, i, 2, 3]), reduction="none")
