@@ -90,6 +90,11 @@ def matching(checks: Iterable[Check], pattern: str | None) -> list[Check]:
     return [c for c in checks if pattern == c.id or pattern in c.id or fnmatchcase(c.id, pattern)]
 
 
+def in_profiles(checks: Iterable[Check], profiles: Sequence[str]) -> list[Check]:
+    """The checks of some profiles."""
+    return [check for check in checks if check.profile in profiles]
+
+
 # --- one question, several checks ----------------------------------------------------------------------------------
 
 

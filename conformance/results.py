@@ -1,0 +1,243 @@
+"""What a run found: results, the verdict with its exit code, and the record in JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from fractions import Fraction
+from typing import IO, Any
+
+import infonce_ref
+from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, Outcome
+from infonce_ref.conformance.load import EDITION
+
+FAILING = ("fail", "error", "timeout")
+
+
+class Exit(IntEnum):
+    """Exit codes of the command."""
+
+    CONFORMS = 0
+    DOES_NOT = 1
+    USAGE = 2
+    UNUSABLE = 3  # the target, or the suite itself, can't be run
+    STALE = 4  # kept for known failures that no longer fail
+    INCOMPLETE = 5  # nothing ran of what was required
+
+
+@dataclass(frozen=True)
+class Result:
+    """A check and its outcome."""
+
+    check: Check
+    outcome: Outcome
+
+    @property
+    def status(self) -> str:
+        return self.outcome.status
+
+    @property
+    def failed(self) -> bool:
+        return self.status in FAILING
+
+    @property
+    def ran(self) -> bool:
+        return self.status != "n/a"
+
+    @property
+    def clauses(self) -> tuple[str, ...]:
+        return self.check.clauses if self.outcome.clauses is None else self.outcome.clauses
+
+    @property
+    def r(self) -> float | None:
+        return None if self.outcome.worst is None else self.outcome.worst.r
+
+    def record(self) -> dict[str, Any]:
+        """The line that a report holds; the raw outputs are in it, to be judged again."""
+        worst, reply = self.outcome.worst, self.outcome.reply
+        line: dict[str, Any] = {
+            "type": "result",
+            "id": self.check.id,
+            "clauses": list(self.clauses),
+            "profile": self.check.profile,
+            "level": self.check.level,
+            "dtype": self.check.dtype,
+            "status": self.status,
+            "r": None if self.r is None else (self.r if math.isfinite(self.r) else "inf"),
+            "reason": self.outcome.reason,
+        }
+        if worst is not None:
+            line["worst"] = {
+                "output": self.outcome.output,
+                "index": list(worst.index),
+                "expected": worst.expected,
+                "got": worst.got,
+                "bound": worst.bound,
+            }
+        if "loss" in reply:
+            line["raw"] = {"loss": reply["loss"], "grad": reply.get("grad", {})}
+        return line
+
+
+@dataclass(frozen=True)
+class ClauseScore:
+    """How a clause fared within a profile."""
+
+    passed: int
+    total: int
+    worst: float | None
+
+
+@dataclass
+class Report:
+    """All results of a run, and what follows from them."""
+
+    loss: str
+    target: str
+    seed: int
+    vectors: str
+    hello: Mapping[str, Any] = field(default_factory=dict)
+    required: tuple[str, ...] = REQUIRED
+    named: bool = False  # the required profiles were named one by one, so each of them must have run
+    command: tuple[str, ...] = ()  # what to type to run this again
+    results: list[Result] = field(default_factory=list)
+
+    def header(self) -> dict[str, Any]:
+        return {
+            "type": "header",
+            "edition": EDITION,
+            "suite": infonce_ref.__version__,
+            "vectors": self.vectors,
+            "loss": self.loss,
+            "target": self.target,
+            "resolved": self.hello.get("resolved"),
+            "framework": self.hello.get("framework"),
+            "versions": {"python": platform.python_version(), **self.hello.get("versions", {})},
+            "seed": self.seed,
+            "required": list(self.required),
+        }
+
+    def footer(self) -> dict[str, Any]:
+        return {"type": "footer", "counts": dict(sorted(self.counts().items())), "exit": int(self.exit_code)}
+
+    def counts(self, profile: str | None = None) -> Counter[str]:
+        """Statuses, counted."""
+        return Counter(r.status for r in self.results if profile in (None, r.check.profile))
+
+    def of(self, profile: str) -> list[Result]:
+        return [r for r in self.results if r.check.profile == profile]
+
+    @property
+    def profiles(self) -> list[str]:
+        """The profiles that have results, in the order of the report."""
+        present = {r.check.profile for r in self.results}
+        return [*(p for p in PROFILES if p in present), *sorted(present - {*PROFILES})]
+
+    def scores(self, profile: str) -> dict[str, ClauseScore]:
+        """By clause, what of it ran in `profile`; a failure counts where it is blamed."""
+        blame = self.blame()
+        table: dict[str, list[Result]] = {}
+        for result in self.of(profile):
+            for clause in blame.get(result.check.id, result.clauses) if result.ran else ():
+                table.setdefault(clause, []).append(result)
+        return {clause: _score(results) for clause, results in sorted(table.items())}
+
+    def blame(self) -> dict[str, tuple[str, ...]]:
+        """For each failed check the clauses to look at: of those it depends on, the ones that fail most often in this run.
+
+        A zero row that gives NaN fails a check that depends on the mean too, but the mean passes everywhere else.
+        """
+        failed, ran = Counter[str](), Counter[str]()
+        for result in self.results:
+            if result.ran:
+                ran.update(result.clauses)
+                failed.update(result.clauses if result.failed else ())
+        rate = {clause: Fraction(failed[clause], ran[clause]) for clause in ran}
+        blame = {}
+        for result in self.failures():
+            most = max((rate[clause] for clause in result.clauses), default=Fraction(0))
+            blame[result.check.id] = tuple(c for c in result.clauses if rate[c] == most)
+        return blame
+
+    def failures(self, profiles: Iterable[str] | None = None) -> list[Result]:
+        wanted = self.profiles if profiles is None else tuple(profiles)
+        return [r for r in self.results if r.failed and r.check.profile in wanted]
+
+    @property
+    def missing(self) -> list[str]:
+        """The required profiles of which nothing was asked that the target declares to have."""
+        return [p for p in self.required if self.of(p) and not any(r.ran for r in self.of(p))]
+
+    @property
+    def exit_code(self) -> Exit:
+        required = [r for r in self.results if r.check.profile in self.required]
+        if any(r.failed for r in required):
+            return Exit.DOES_NOT
+        if not any(r.ran for r in required) or (self.named and self.missing):
+            return Exit.INCOMPLETE
+        return Exit.CONFORMS
+
+    @property
+    def conforms(self) -> bool:
+        return self.exit_code is Exit.CONFORMS
+
+    def verdict(self) -> str:
+        """The outcome in one sentence."""
+        names = "all profiles" if len(self.required) == len(PROFILES) else ", ".join(self.required)
+        missing = ", ".join(self.missing)
+        if self.exit_code is Exit.DOES_NOT:
+            failures, blame = self.failures(self.required), self.blame()
+            clauses = sorted({clause for result in failures for clause in blame[result.check.id]})
+            return f"does not conform to {names}: {len(failures)} checks fail, of {', '.join(clauses)}"
+        if self.exit_code is Exit.INCOMPLETE:
+            return f"incomplete: nothing ran of {missing or names}"
+        return f"conforms to {names}" + (f"; not applicable: {missing}" if missing else "")
+
+    def __str__(self) -> str:
+        lines = [f"{self.target}: {self.verdict()}"]
+        blame = self.blame()
+        lines += [explain(result, blame[result.check.id]) for result in self.failures(self.required)[:5]]
+        return "\n\n".join(lines)
+
+
+def _score(results: Sequence[Result]) -> ClauseScore:
+    ratios = [r.r for r in results if r.r is not None]
+    return ClauseScore(sum(not r.failed for r in results), len(results), max(ratios, default=None))
+
+
+def explain(result: Result, clauses: Sequence[str] | None = None) -> str:
+    """A failure for people: the sentences of (the first two of) its clauses, expected, got, bound and r."""
+    from infonce_ref.conformance.clauses import sentences
+
+    check, outcome = result.check, result.outcome
+    lines = [f"{result.status.upper()} {check.id}"]
+    for clause in (result.clauses if clauses is None else clauses)[:2]:
+        lines.append(f"  [{clause}] {sentences().get(clause, '')}".rstrip())
+    if check.note:
+        lines.append(f"  catches   {check.note}")
+    if outcome.reason:
+        lines.append(f"  reason    {outcome.reason}")
+    worst = outcome.worst
+    if worst is not None and worst.expected:
+        where = outcome.output + (str(list(worst.index)) if worst.index else "")
+        lines.append(f"  expected  {worst.expected}   at {where}")
+        lines.append(f"  got       {worst.got}")
+        if worst.bound:
+            lines.append(f"  bound     {worst.bound}   r = {worst.r:.3g}")
+    return "\n".join(lines)
+
+
+class Record:
+    """Writes a report as JSON lines while it comes about; without a footer, it is incomplete."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        self.stream.write(json.dumps(line, allow_nan=False) + "\n")
+        self.stream.flush()

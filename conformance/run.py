@@ -1,0 +1,123 @@
+"""A run: the checks that were chosen, asked one after the other."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from infonce_ref.conformance.adapters.declare import READINGS
+from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, all_checks, matching
+from infonce_ref.conformance.fresh import DEFAULT_SEED
+from infonce_ref.conformance.load import digest, losses
+from infonce_ref.conformance.results import Report, Result
+from infonce_ref.conformance.runner import ChildRunner, LocalRunner, Runner
+from infonce_ref.conformance.session import Session
+
+
+class Usage(ValueError):
+    """The run was asked for in a way that makes no sense."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is asked for; the same on the command line and from Python."""
+
+    loss: str = "info_nce"
+    framework: str | None = None
+    profile: str | None = None  # "a,b" or "all"; None: those required of everyone
+    only: str | None = None
+    seed: int | str = DEFAULT_SEED  # or "random"
+    reading: str | None = None  # "a,b"
+    map: Mapping[str, str] = field(default_factory=dict)
+    const: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 20.0
+    memory: float = 4.0  # GiB beyond what the target's process has once it is ready
+    vectors: Any = None  # a folder in place of the suite's own
+
+    def __post_init__(self) -> None:
+        known = losses(self.vectors)
+        if self.loss not in known:
+            raise Usage(f"loss must be one of {', '.join(known)}, got {self.loss!r}")
+        for profile in self.required:
+            if profile not in PROFILES:
+                raise Usage(f"profile must be all or some of {','.join(PROFILES)}, got {profile!r}")
+        for reading in self.readings:
+            if reading not in READINGS:
+                raise Usage(f"reading must be some of {', '.join(READINGS)}, got {reading!r}")
+        if isinstance(self.seed, str) and self.seed != "random":
+            raise Usage(f"seed must be an integer or random, got {self.seed!r}")
+        if not self.timeout > 0:
+            raise Usage(f"timeout must be > 0, got {self.timeout}")
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        if self.profile is None:
+            return REQUIRED
+        return tuple(PROFILES) if self.profile == "all" else tuple(p.strip() for p in self.profile.split(","))
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        return tuple(r.strip() for r in self.reading.split(",")) if self.reading else ()
+
+    def drawn_seed(self) -> int:
+        return random.SystemRandom().randrange(10**9) if self.seed == "random" else int(self.seed)
+
+
+def runner_for(target: Any, options: Options) -> Runner:
+    """A child process for `pkg.mod:attr`, this process for anything callable."""
+    shared = {"map": dict(options.map), "const": dict(options.const), "readings": list(options.readings)}
+    if isinstance(target, str):
+        return ChildRunner(target, options.framework, timeout=options.timeout, memory=options.memory, **shared)
+    return LocalRunner(target, options.framework, **shared)
+
+
+def chosen(options: Options, seed: int) -> list[Check]:
+    """The checks that the options choose; Usage if the pattern matches none."""
+    checks = matching(all_checks(options.loss, seed, options.vectors), options.only)
+    if not checks:
+        raise Usage(f"no check matches {options.only!r}" if options.only else f"there are no checks of {options.loss}")
+    return checks
+
+
+def name_of(target: Any) -> str:
+    return target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__name__)
+
+
+def new_report(target: Any, options: Options, seed: int) -> Report:
+    """A report without results."""
+    return Report(
+        loss=options.loss,
+        target=name_of(target),
+        seed=seed,
+        vectors=digest(options.loss, options.vectors),
+        required=options.required,
+        named=options.profile not in (None, "all"),
+    )
+
+
+def run(session: Session, checks: list[Check], report: Report, tell: Callable[[Result], None]) -> None:
+    """Fill `report` with a result for every check, telling each one as it comes."""
+    report.hello = dict(session.hello)
+    for check in checks:
+        result = Result(check, check.run(session))
+        report.results.append(result)
+        tell(result)
+
+
+def check_loss(fn: Any, loss: str = "info_nce", framework: str | None = None, **options: Any) -> Report:
+    """Judge `fn`, a callable (in this process) or `pkg.mod:attr` (in its own), and return the report.
+
+    Options are those of `Options`: profile, only, seed, reading, map, const, timeout, memory.
+    """
+    asked = Options(loss=loss, framework=framework, **options)
+    seed = asked.drawn_seed()
+    report = new_report(fn, asked, seed)
+    checks = chosen(asked, seed)
+    session = Session(runner_for(fn, asked))
+    try:
+        run(session, checks, report, lambda _: None)
+    finally:
+        session.close()
+    return report
