@@ -1,0 +1,80 @@
+"""Edges: one row, NaN, and results of another shape."""
+
+from __future__ import annotations
+
+from infonce_ref.conformance.mutants.record import mutant
+from infonce_ref.conformance.mutants.textbook import Array, Textbook
+
+EDGES = "only input that isn't finite sees it, and that is an edge"
+
+
+@mutant(
+    "edges.single-nan",
+    "One query without negatives is the logarithm of an empty sum: NaN, not 0.",
+    seen="https://github.com/HobbitLong/SupContrast/pull/142",
+    classes=("edges", "masks"),
+)
+class SingleNaN(Textbook):
+    def softplus(self, x: Array, some: Array) -> Array:
+        nan = self.xp.full_like(x, float("nan"))
+        return self.xp.where(some, super().softplus(x, some), nan)
+
+
+@mutant(
+    "edges.single-log-2",
+    "A row without a negative gets the loss of one whose negative ties with the positive: an empty sum read as 1.",
+    classes=("edges", "masks"),
+)
+class SingleLogTwo(Textbook):
+    def softplus(self, x: Array, some: Array) -> Array:
+        return super().softplus(x, some | ~some)
+
+
+@mutant(
+    "edges.nan-rows-dropped",
+    "Rows whose loss is NaN are left out of the mean without a word.",
+    seen="pytorch-metric-learning 2.9.0 (a mean over the rows whose loss is above 0: NaN isn't)",
+    classes=("edges",),
+    single=EDGES,
+)
+class NaNRowsDropped(Textbook):
+    def reduce(self, each: Array) -> Array:
+        return super().reduce(self.xp.where(self.xp.isnan(each), self.xp.zeros_like(each), each))
+
+    def mean(self, each: Array, weight: Array) -> Array:
+        return super().mean(each, self.xp.where(each == 0, self.xp.zeros_like(weight), weight))
+
+
+@mutant("edges.cleaned", "NaN and inf in the input are replaced by 0.", classes=("edges",), single=EDGES)
+class Cleaned(Textbook):
+    def cast(self, x: Array) -> Array:
+        return self.xp.where(self.xp.isfinite(super().cast(x)), super().cast(x), self.xp.zeros_like(super().cast(x)))
+
+
+@mutant(
+    "edges.clipped-loss",
+    "The losses of the rows are clipped to 100: what overflows looks fine.",
+    classes=("value", "edges"),
+)
+class ClippedLoss(Textbook):
+    def softplus(self, x: Array, some: Array) -> Array:
+        each = super().softplus(x, some)
+        return self.xp.where(each > 100.0, self.xp.full_like(each, 100.0), each)
+
+
+@mutant("shape.not-0-d", "The loss comes back with shape (1,).", classes=("value", "shape"))
+class NotZeroDim(Textbook):
+    def loss(self) -> Array:
+        loss = super().loss()
+        return self.xp.reshape(loss, (-1,))
+
+
+@mutant(
+    "shape.column",
+    "The losses of the rows come back as a column, (N, 1).",
+    classes=("variants", "edges"),
+)
+class Column(Textbook):
+    def reduce(self, each: Array) -> Array:
+        loss = super().reduce(each)
+        return loss[:, None] if self.reduction == "none" else loss

@@ -1,0 +1,286 @@
+"""Every mutant before the suite: which vectors and which classes of check catch it, and whether any survives.
+
+python -m infonce_ref.conformance.mutants.run                    # run all, say what survives
+python -m infonce_ref.conformance.mutants.run --only PATTERN     # some of them
+python -m infonce_ref.conformance.mutants.run --write            # and write kills.json and docs/results/mutants.md
+
+The exit code is 1 if a mutant survives where its record says it is wrong, if a record doesn't say what is found, or if
+fewer ran than are registered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from infonce_ref.conformance.adapters.resolve import Unusable
+from infonce_ref.conformance.checks import Check, Outcome, behaviour, checks_of
+from infonce_ref.conformance.judge import exact
+from infonce_ref.conformance.load import vector_questions
+from infonce_ref.conformance.mutants import MUTANTS, Mutant, purities
+from infonce_ref.conformance.mutants.record import FULL
+from infonce_ref.conformance.question import Answers, Question
+from infonce_ref.conformance.runner import LocalRunner
+from infonce_ref.conformance.session import Session
+
+KILLS = Path(__file__).parent / "kills.json"  # {vector's slug: [mutants it kills]}
+PAGE = Path("docs") / "results" / "mutants.md"
+
+CLASS_OF = {"core": "value", "grad": "gradient", "temperature-grad": "temperature gradient"}
+CLASS_OF_CALL = {"pure": "purity", "repeatable": "repetition", "shape": "shape", "dtype": "dtype"}
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A check that a mutant doesn't pass."""
+
+    check: str
+    slug: str  # of the vector; empty where the check is about calls
+    dtype: str
+    kind: str  # the class of check
+    r: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a mutant."""
+
+    mutant: Mutant
+    kills: tuple[Kill, ...]
+
+    @property
+    def by_class(self) -> Counter[str]:
+        return Counter(kill.kind for kill in self.kills)
+
+    @property
+    def by_dtype(self) -> Counter[str]:
+        return Counter(kill.dtype for kill in self.kills)
+
+    @property
+    def worst(self) -> float:
+        """The largest finite r, or infinity where nothing that fails is a finite number."""
+        return max((kill.r for kill in self.kills if math.isfinite(kill.r)), default=math.inf)
+
+    def faults(self) -> Iterator[str]:
+        """What its record says and isn't so, or is so and isn't said."""
+        mutant, dtypes, found = self.mutant, self.by_dtype, self.by_class
+        for dtype in mutant.wrong_in:
+            if dtypes[dtype] < 2:
+                yield f"{mutant.id} survives in {dtype}" if not dtypes[dtype] else f"{mutant.id}: one check in {dtype}"
+        for dtype in FULL:
+            if dtypes[dtype] and dtype not in mutant.wrong_in:
+                yield f"{mutant.id} is caught in {dtype}, where its record says it is right"
+        for kind in mutant.classes:
+            if not found[kind]:
+                yield f"{mutant.id} isn't caught by {kind}, as its record says"
+        if len(found) == 1 and not mutant.single:
+            yield f"{mutant.id} is caught by {', '.join(found)} alone, and its record gives no reason"
+        if len(found) > 1 and mutant.single:
+            yield f"{mutant.id} is caught by {', '.join(found)}, and its record says that only one class can"
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+class AskOnce(Session):
+    """Asks a problem once, for everything, and answers each check of it from that reply."""
+
+    asked: Mapping[str, Any] | None = None
+    reply: Mapping[str, Any]
+
+    def ask(self, problem: Mapping[str, Any], want: Sequence[str], as_array: bool = False) -> dict[str, Any]:
+        if problem is not self.asked:
+            arrays = ("query", "positive_key", "negative_keys", "bilinear_weight")
+            everything = ("loss", *(name for name in arrays if name in problem["arrays"]), "temperature", "margin")
+            self.asked, self.reply = problem, super().ask(problem, everything, as_array=True)
+        return dict(self.reply)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The checks: those of numbers, which may share an answer, and those that are about the call itself."""
+
+    numbers: tuple[Check, ...]
+    calls: tuple[Check, ...]
+
+
+@cache
+def exam(loss: str = "info_nce") -> Exam:
+    """Every check on the stored vectors."""
+    questions = [prepared(question) for question in vector_questions(loss)]
+    numbers: list[Check] = []
+    calls = list(behaviour(loss, questions))
+    for question in questions:
+        (calls if question.expect == "refused" else numbers).extend(checks_of(question, questions))
+    return Exam(tuple(numbers), tuple(calls))
+
+
+def prepared(question: Question) -> Question:
+    """The question with its decimals read once and for all, since every mutant is asked it."""
+    answers = question.find()
+    expected = {name: exact(values) for name, values in answers.expected.items()}
+
+    def radii(bounds: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: exact({"shape": expected[name].shape, "values": given}) for name, given in bounds.items()}
+
+    ready = Answers(expected, radii(answers.bounds), radii(answers.precise), answers.nonfinite)
+    return replace(question, find=lambda: ready)
+
+
+def examine(mutant: Mutant, checks: Exam | None = None) -> Result:
+    """All checks that the mutant doesn't pass, asked through the suite's own adapter with torch."""
+    checks = checks or exam()
+    purities.forget()
+    runner = LocalRunner(mutant.function, "torch")
+    kills = [*failures(AskOnce(runner), checks.numbers), *failures(Session(runner), checks.calls)]
+    return Result(mutant, tuple(kills))
+
+
+def failures(session: Session, checks: Iterable[Check]) -> Iterator[Kill]:
+    for check in checks:
+        outcome = check.run(session)
+        if outcome.status not in ("pass", "n/a"):
+            yield kill(check, outcome)
+
+
+def kill(check: Check, outcome: Outcome) -> Kill:
+    about = check.id.split(".call.")
+    kind = CLASS_OF_CALL[about[1].split("/")[0].split(".")[0]] if len(about) == 2 else None
+    return Kill(
+        check=check.id,
+        slug="" if kind else check.id.split("#")[0],
+        dtype=check.dtype,
+        kind=kind or CLASS_OF.get(check.profile, check.profile),
+        r=math.inf if outcome.worst is None else outcome.worst.r,
+    )
+
+
+# --- what is found ---------------------------------------------------------------------------------------------------
+
+
+def run(mutants: Sequence[Mutant], tick: Callable[[str], None] = lambda _: None) -> list[Result]:
+    """The results of those mutants that could be asked."""
+    results = []
+    for mutant in mutants:
+        try:
+            results.append(examine(mutant))
+        except Unusable as error:
+            sys.stderr.write(f"{mutant.id} can't be asked: {error}\n")
+        tick(mutant.id)
+    return results
+
+
+def faults(results: Sequence[Result], registered: int) -> list[str]:
+    """Everything that should be otherwise."""
+    found = [fault for result in results for fault in result.faults()]
+    if len(results) < registered:
+        found.append(f"{len(results)} of {registered} registered mutants ran")
+    return found
+
+
+def kills_by_vector(results: Iterable[Result]) -> dict[str, list[str]]:
+    """Vector's slug → the mutants that it kills."""
+    table: dict[str, set[str]] = {}
+    for result in results:
+        for found in result.kills:
+            if found.slug:
+                table.setdefault(found.slug, set()).add(result.mutant.id)
+    return {slug: sorted(table[slug]) for slug in sorted(table)}
+
+
+def as_json(table: Mapping[str, Sequence[str]]) -> str:
+    """A vector a line."""
+    lines = [f"{json.dumps(slug)}: {json.dumps(ids)}" for slug, ids in table.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def page(results: Sequence[Result]) -> str:
+    """The results as a page of the documentation."""
+    seen = sum(bool(result.mutant.seen) for result in results)
+    alone = [result.mutant for result in results if result.mutant.single]
+    head = [
+        "# Wrong implementations, and what catches them",
+        "",
+        "Written by `python -m infonce_ref.conformance.mutants.run --write`. Each row is a wrong implementation of",
+        "`info_nce` that the suite is shown through its own adapter, with PyTorch, on all stored vectors.",
+        f"{len(results)} mutants, {seen} of them bugs (or other readings) seen in public code; none survives.",
+        "",
+        "*Caught by*: how many checks fail in each dtype; *classes*: the classes of check among them, and how many of",
+        "each; *worst r*: the largest finite error in units of its bound (1 conforms).",
+        "",
+        "| mutant | what goes wrong | seen in | caught by | classes | worst r |",
+        "|---|---|---|---|---|---|",
+    ]
+    return "\n".join(
+        [
+            *head,
+            *(row(result) for result in results),
+            "",
+            "## Those that one class of check alone can see",
+            "",
+            *(f"- `{mutant.id}`: {mutant.single}." for mutant in alone),
+            "",
+        ]
+    )
+
+
+def row(result: Result) -> str:
+    mutant = result.mutant
+    seen = f"<{mutant.seen}>" if mutant.seen.startswith("https://") else mutant.seen
+    dtypes = ", ".join(f"{dtype} {n}" for dtype, n in sorted(result.by_dtype.items()))
+    classes = ", ".join(f"{kind} {n}" for kind, n in result.by_class.most_common())
+    worst = f"{result.worst:.1e}" if math.isfinite(result.worst) else "no number"
+    return f"| `{mutant.id}` | {mutant.story} | {seen} | {dtypes} | {classes} | {worst} |"
+
+
+# --- command line ----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUTANTS) -> int:
+    usage = argparse.ArgumentParser(
+        prog="python -m infonce_ref.conformance.mutants.run", description="Run the mutants."
+    )
+    usage.add_argument("--only", metavar="PATTERN", default="*", help="only those whose id matches, as in mask.*")
+    usage.add_argument("--write", action="store_true", help="write kills.json and the page of results")
+    usage.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
+    options = usage.parse_args(arguments)
+    chosen = [mutant for mutant in mutants if fnmatchcase(mutant.id, options.only)]
+    if not chosen or (options.write and len(chosen) < len(mutants)):
+        sys.stderr.write(f"no mutant matches {options.only!r}\n" if not chosen else "--write needs all mutants\n")
+        return 2
+    with progress(len(chosen)) as tick:
+        results = run(chosen, tick)
+    found = faults(results, len(chosen))
+    sys.stdout.write("".join(f"{fault}\n" for fault in found))
+    sys.stdout.write(f"{len(results)} mutants ran, {len(found)} faults\n")
+    if options.write and not found:
+        KILLS.write_text(as_json(kills_by_vector(results)), encoding="utf-8")
+        options.page.parent.mkdir(parents=True, exist_ok=True)
+        options.page.write_text(page(results), encoding="utf-8")
+    return 1 if found else 0
+
+
+@contextmanager
+def progress(count: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar on stderr; yields what is called with each mutant that is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=count)
+        yield lambda name: bar.update(task, advance=1, description=name)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
