@@ -138,5 +138,9 @@ def margin(value: Any) -> None:
 
 
 def block_size(value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"block_size must be None or an integer ≥ 1, got {value!r} [stream.domain]")
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"block_size must be None or an integer, got {value!r} [stream.domain]")
+    if value < 1:
+        raise ValueError(f"block_size must be ≥ 1, got {value!r} [stream.domain]")

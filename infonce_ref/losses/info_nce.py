@@ -150,7 +150,7 @@ def checked(
     candidate_mask: Array | None, margin: Any, sample_weight: Array | None, reduction: str, block_size: int | None,
 ) -> Namespace:  # fmt: skip
     """The library that all arguments belong to, once none of them is found wrong."""
-    embeddings = checks.given(query=query, positive_key=positive_key, negative_keys=negative_keys)
+    embeddings = {"query": query, "positive_key": positive_key, **checks.given(negative_keys=negative_keys)}
     others = checks.given(
         bilinear_weight=bilinear_weight, positive_index=positive_index, candidate_mask=candidate_mask,
         sample_weight=sample_weight, temperature=checks.array_scalar(temperature), margin=checks.array_scalar(margin),
