@@ -25,7 +25,8 @@ def power_of_two_below(xp: Namespace, magnitude: Array) -> Array:
     smallest = float(xp.finfo(magnitude.dtype).smallest_normal)
     top = 64 if smallest > 2.0**-127 else 512
     power = xp.zeros_like(magnitude) + smallest
-    for exponent in (top, top, top, *(top >> i for i in range(1, top.bit_length()))):
+    # These exponents add up to all that the format has, so that no product overflows.
+    for exponent in (top, top, top - 2, *(top >> i for i in range(1, top.bit_length()))):
         larger = power * 2.0**exponent
         power = xp.where(magnitude >= larger, larger, power)
     return power
