@@ -40,7 +40,7 @@ def batches(count: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_jax_vmap_is_a_loop() -> None:
-    """[call.pure] [stream.block] Batched by jax.vmap, loss and gradients are those of each problem, within the bound."""
+    """[call.pure] [stream.block] Batched by jax.vmap, loss and gradients are those of each problem."""
     with LIBRARIES["jax"]() as jax_library:
         import jax
 
