@@ -244,6 +244,22 @@ def masks_that_leak() -> Iterator[Case]:
         "the same with inner products near 1000",
         profile="masks",
     )
+    twin = np.array([[96.0, 64.0], [-64.0, 96.0]])
+    yield Case(
+        "hardest.dot.far",
+        call(
+            {
+                "query": twin,
+                "positive_key": -0.5 * twin,
+                "negative_keys": np.concatenate([twin, [[1.0, 0.5]]]),
+                "candidate_mask": np.array([[True, True, False, True, True], [True, True, True, False, True]]),
+            },
+            1.0,
+            similarity="dot",
+        ),
+        "a masked logit that lies 20000 above the positive's: -10000 added in place of a mask leaks",
+        profile="masks",
+    )
 
 
 def masks_beside_negatives() -> Iterator[Case]:

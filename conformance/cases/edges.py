@@ -188,6 +188,32 @@ def zero_rows() -> Iterator[Case]:
     )
 
 
+def ties() -> Iterator[Case]:
+    """A positive that ties exactly with the rest of its row: the loss is log 2, its derivative by the logits 1/2."""
+    note = (
+        "the positive and the only negative mirror each other in the query: x = 0 in softplus(x), where automatic "
+        "differentiation of max(x, 0) or |x| gives 0 or 1 for the derivative 1/2"
+    )
+    mirrored = {"query": np.array([[2.0, 0.0], [0.5, 0.0]]), "positive_key": np.array([[3.0, 4.0], [3.0, -4.0]])}
+    for name, temperature in (("warm", 0.5), ("sharp", 2.0**-10)):
+        yield Case(name, call(mirrored, temperature), note, ("gradient.query", "rows.softplus"), profile="edges")
+    yield Case(
+        "shared",
+        call(
+            {
+                "query": np.array([[0.0, 1.0, 0.0]]),
+                "positive_key": np.array([[2.0, 1.0, 2.0]]),
+                "negative_keys": np.array([[-2.0, 1.0, 2.0]]),
+            },
+            0.25,
+            in_batch_negatives=False,
+        ),
+        note,
+        ("gradient.query", "rows.softplus"),
+        profile="edges",
+    )
+
+
 def nonfinite() -> Iterator[Case]:
     """NaN and infinities: what depends on them is never a finite number."""
     some = pairs(441, 4, 3)
@@ -296,4 +322,10 @@ def overflow() -> Iterator[Case]:
         )
 
 
-CLASSES = {"single": single, "extreme-norms": extreme_norms, "zero-rows": zero_rows, "nonfinite": nonfinite}
+CLASSES = {
+    "single": single,
+    "extreme-norms": extreme_norms,
+    "zero-rows": zero_rows,
+    "ties": ties,
+    "nonfinite": nonfinite,
+}

@@ -34,7 +34,7 @@ class LabelOffByOne(Textbook):
         return (super().index() + 1) % self.positive_key.shape[0] if self.positive_index is None else super().index()
 
 
-@mutant("index.ignored", "`positive_index` is accepted and not looked at.", classes=("variants",), single=INDEX)
+@mutant("index.ignored", "`positive_index` is accepted and not looked at.", classes=("variants",))
 class IndexIgnored(Textbook):
     def index(self) -> Array:
         return self.numbers(self.query.shape[0])
@@ -44,7 +44,6 @@ class IndexIgnored(Textbook):
     "index.inverse",
     "The permutation is applied the wrong way round, where it is one.",
     classes=("variants",),
-    single=INDEX,
 )
 class IndexInverse(Textbook):
     def index(self) -> Array:
@@ -57,7 +56,6 @@ class IndexInverse(Textbook):
     "index.gathered-only-positives",
     "Gathered keys that are nobody's positive here aren't negatives: only the local ones are.",
     classes=("variants",),
-    single=INDEX,
 )
 class OnlyPositives(Textbook):
     def eligible(self) -> Array:
@@ -102,7 +100,6 @@ class Flattened(Textbook):
     "negatives.paired",
     "Shared negatives are paired with the queries row by row where there are as many: one negative each.",
     classes=("negatives",),
-    single="only as many shared negatives as queries are taken for pairs",
 )
 class Paired(Textbook):
     def prepare(self) -> None:
@@ -174,7 +171,8 @@ class Leak(Textbook):
 @mutant(
     "mask.minus-100",
     "-100 added to masked logits: at low temperatures they lie further apart than that.",
-    classes=MASK,
+    classes=("masks",),
+    single="only a masked logit that lies further above the others than 100 sees it",
 )
 class Minus100(Leak):
     added = -100.0
@@ -182,9 +180,10 @@ class Minus100(Leak):
 
 @mutant(
     "mask.minus-10000",
-    "-10000 added to masked logits, the constant for half precision: a row without a negative gets one after all.",
+    "-10000 added to masked logits, the constant for half precision: less than inner products can lie apart.",
     seen="https://github.com/huggingface/lerobot/pull/710",
-    classes=MASK,
+    classes=("masks",),
+    single="only a masked logit that lies further above the others than 10000 sees it",
 )
 class Minus10000(Leak):
     added = -10000.0
@@ -194,8 +193,9 @@ class Minus10000(Leak):
     "mask.complement-times-1e9",
     "(1 - mask) * -1e9 in the embeddings' dtype: in float16 that is 0 * -inf, NaN in every kept entry.",
     seen="https://github.com/ahrefs/ocannl/issues/548",
-    wrong_in=("float64", "float32", "float16"),
-    classes=MASK,
+    wrong_in=("float16",),
+    classes=("half",),
+    single="-1e9 is a number in every dtype but float16",
 )
 class ComplementTimes(Textbook):
     def rows(self, s_p: Array, s: Array, negative: Array) -> Array:
@@ -281,7 +281,7 @@ class BeforeTemperature(Textbook):
 
 @mutant(
     "mask.whole-row",
-    "A row without a negative is a logsumexp of nothing, -inf less -inf; a where hides the NaN from the value only.",
+    "-inf added to masked logits: a row without a negative is -inf less -inf; a where hides that NaN from the value.",
     classes=("masks", "edges"),
 )
 class WholeRow(Textbook):
@@ -289,7 +289,7 @@ class WholeRow(Textbook):
         xp = self.xp
         if s.shape[1] == 0:
             return super().logsumexp(s, keep)
-        hidden = xp.where(keep, s, xp.full_like(s, -math.inf))
+        hidden = s + xp.where(keep, xp.zeros_like(s), xp.full_like(s, -math.inf))
         top = constant(xp.max(hidden, axis=1))
         return top + xp.log(xp.sum(xp.exp(hidden - top[:, None]), axis=1)), xp.any(keep, axis=1)
 

@@ -38,11 +38,9 @@ class SingleLogTwo(Textbook):
     single=EDGES,
 )
 class NaNRowsDropped(Textbook):
-    def reduce(self, each: Array) -> Array:
-        return super().reduce(self.xp.where(self.xp.isnan(each), self.xp.zeros_like(each), each))
-
     def mean(self, each: Array, weight: Array) -> Array:
-        return super().mean(each, self.xp.where(each == 0, self.xp.zeros_like(weight), weight))
+        nan, zero = self.xp.isnan(each), self.xp.zeros_like(each)
+        return super().mean(self.xp.where(nan, zero, each), self.xp.where(nan, zero, weight))
 
 
 @mutant("edges.cleaned", "NaN and inf in the input are replaced by 0.", classes=("edges",), single=EDGES)
@@ -54,7 +52,7 @@ class Cleaned(Textbook):
 @mutant(
     "edges.clipped-loss",
     "The losses of the rows are clipped to 100: what overflows looks fine.",
-    classes=("value", "edges"),
+    classes=("value", "gradient"),
 )
 class ClippedLoss(Textbook):
     def softplus(self, x: Array, some: Array) -> Array:

@@ -159,7 +159,6 @@ class PositiveInDenominator(Textbook):
     "Gradients are written to the positives' rows, not added: where queries share a positive, the last one wins.",
     seen="https://github.com/pytorch/pytorch/issues/1631",
     classes=("variants",),
-    single="only a call with positive_index can share a positive, and those are variants",
 )
 class LastWriter(Textbook):
     def similarities(self, q: Array, k: Array, n: Array | None) -> tuple[Array, Array]:

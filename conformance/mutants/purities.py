@@ -22,7 +22,8 @@ def forget() -> None:
     "purity.normalises-in-place",
     "Queries are normalised in place: `q /= norm` on the caller's array.",
     seen="https://github.com/adambielski/siamese-triplet/issues/51",
-    classes=("purity", "half"),
+    classes=("purity",),
+    single="its first answer is right: only a look at the inputs afterwards sees it",
 )
 class InPlace(Textbook):
     def loss(self) -> Array:

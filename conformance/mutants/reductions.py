@@ -127,7 +127,6 @@ class LastChunk(Textbook):
     "`reduction` is accepted and not looked at: always the mean.",
     seen="https://github.com/pytorch/pytorch/issues/17347",
     classes=("variants",),
-    single="only a call with reduction='sum' or 'none' sees it, and those are variants",
 )
 class Ignored(Textbook):
     def reduce(self, each: Array) -> Array:

@@ -31,7 +31,11 @@ class AnyTemperature(Textbook):
 )
 class Broadcast(Textbook):
     def prepare(self) -> None:
-        if self.query.ndim == self.positive_key.ndim == 2 and self.positive_index is None and not self.bilinear_weight:
+        if (
+            self.query.ndim == self.positive_key.ndim == 2
+            and self.positive_index is None
+            and self.bilinear_weight is None
+        ):
             self.positive_key = self.xp.broadcast_arrays(self.positive_key, self.query)[0]
 
 

@@ -134,7 +134,6 @@ class SquareFloor(Textbook):
     "A floor of 1e-12 under the norm: right on ordinary rows; a zero row's gradient is 1e12, huge rows overflow.",
     seen="https://github.com/pytorch/pytorch/issues/184575",
     classes=("edges",),
-    single="rows of ordinary length aren't touched; only zero rows and extreme norms see it, and those are edges",
 )
 class Floor(Textbook):
     def unit(self, x: Array) -> Array:
@@ -167,7 +166,6 @@ class ProductFloor(Textbook):
     "Norms from plain sums of squares: rows of length 1e20 come out as 0 in float32, the loss as log N.",
     seen="info-nce-pytorch 0.1.4, as every package that calls torch.nn.functional.normalize",
     classes=("edges",),
-    single="rows of ordinary length aren't touched; only extreme norms see it, and those are edges",
 )
 class Overflow(Textbook):
     def unit(self, x: Array) -> Array:

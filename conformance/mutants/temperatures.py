@@ -183,14 +183,13 @@ class GradientWithoutPositive(Textbook):
     "margin.sign",
     "The margin is added to the positive: an easier task, not a harder one.",
     classes=("variants",),
-    single=MARGIN,
 )
 class MarginSign(Textbook):
     def logits(self, positive: Array, others: Array) -> tuple[Array, Array]:
         return super().logits(positive + 2.0 * self.scalar(self.margin), others)
 
 
-@mutant("margin.ignored", "The margin is accepted and not used.", classes=("variants",), single=MARGIN)
+@mutant("margin.ignored", "The margin is accepted and not used.", classes=("variants",))
 class MarginIgnored(Textbook):
     def logits(self, positive: Array, others: Array) -> tuple[Array, Array]:
         return super().logits(positive + self.scalar(self.margin), others)
@@ -200,7 +199,6 @@ class MarginIgnored(Textbook):
     "margin.after-temperature",
     "The margin comes off the logit, after the division by the temperature: the reading of additive-margin softmax.",
     classes=("variants",),
-    single=MARGIN,
 )
 class MarginAfterTemperature(Textbook):
     def logits(self, positive: Array, others: Array) -> tuple[Array, Array]:
