@@ -16,7 +16,7 @@ def cast(xp: Namespace, x: Array, dtype: DType) -> tuple[Array, Pullback]:
 
 
 def power_of_two_below(xp: Namespace, magnitude: Array) -> Array:
-    """The largest power of two ≤ each magnitude (1 if that isn't finite), at least the smallest normal number.
+    """The largest power of two ≤ each magnitude (1 if that isn't finite), itself and its reciprocal normal numbers.
 
     Exact, and constant for autodiff: a bisection by comparisons. The standard has no frexp, and log2, exp2 and pow are
     not exact on every library.
@@ -25,8 +25,9 @@ def power_of_two_below(xp: Namespace, magnitude: Array) -> Array:
     smallest = float(xp.finfo(magnitude.dtype).smallest_normal)
     top = 64 if smallest > 2.0**-127 else 512
     power = xp.zeros_like(magnitude) + smallest
-    # These exponents add up to all that the format has, so that no product overflows.
-    for exponent in (top, top, top - 2, *(top >> i for i in range(1, top.bit_length()))):
+    # The exponents add up to where the reciprocal is the smallest normal number: no product overflows, and XLA, which
+    # divides by multiplying with the reciprocal, would flush a smaller one to 0.
+    for exponent in (top, top, top - 3, *(top >> i for i in range(1, top.bit_length()))):
         larger = power * 2.0**exponent
         power = xp.where(magnitude >= larger, larger, power)
     return power

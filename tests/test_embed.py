@@ -75,7 +75,7 @@ def test_cast_returns_gradients_to_the_stored_dtype() -> None:
 @on("library", ["numpy", "torch", "strict"], indirect=True)
 @on("dtype", ["float64", "float32"])
 def test_power_of_two_below_is_exact(library: Library, dtype: str) -> None:
-    """[similarity.cosine.scale] 2^⌊log2 x⌋ for every normal magnitude, by frexp; the smallest normal below those."""
+    """[similarity.cosine.scale] 2^⌊log2 x⌋ by frexp, kept where it and its reciprocal are normal."""
     limits = np.finfo(dtype)
     exponents = np.arange(limits.minexp - limits.nmant, limits.maxexp)
     powers = np.ldexp(np.ones((), dtype), exponents)
@@ -83,9 +83,9 @@ def test_power_of_two_below_is_exact(library: Library, dtype: str) -> None:
                         [limits.max, 0, np.inf, np.nan]]).astype(dtype)  # fmt: skip
     given = library.array(x, dtype)
     found = library.numpy(power_of_two_below(namespace(given), given))
-    finite = np.where(np.isfinite(x), x, 1)
+    finite = np.clip(np.where(np.isfinite(x), x, 1), limits.smallest_normal, 1 / limits.smallest_normal)
     expected = np.ldexp(np.ones((), dtype), np.frexp(finite)[1] - 1)
-    assert (found == np.where(finite < limits.smallest_normal, limits.smallest_normal, expected)).all()
+    assert (found == expected).all()
 
 
 def test_power_of_two_below_is_constant_for_autodiff() -> None:
@@ -163,3 +163,18 @@ def test_zero_rows(library: Library) -> None:
         loss, grad = info_nce.value_and_grad(q, k)
         assert library.numpy(loss) == pytest.approx(np.log(N), rel=2**-50)
         assert (library.numpy(grad.query) == 0).all() and (library.numpy(grad.positive_key) == 0).all()
+
+
+@on("library", ["numpy", "torch", "jax", "strict"], indirect=True)
+def test_norms_beyond_the_largest_number(library: Library) -> None:
+    """[similarity.cosine.scale] Finite rows whose norm isn't: the gradient, about 1e-38, is still the true one."""
+    q, k = np.array([[1.5, 1.5], [-1.5, 1.5]]), np.array([[1.0, -1.0], [0.25, 1.0]])
+    keys = library.array(k, "float32")
+
+    def by_query(scale: float) -> np.ndarray:
+        grad = info_nce.value_and_grad(library.array(q * scale, "float32"), keys, temperature=2.0**-6)[1]
+        return library.numpy(grad.query)
+
+    plain = by_query(1.0)
+    assert (abs(plain[0]) >= 2).all()  # so that over 2^127 it is a normal number
+    assert (by_query(2.0**127)[0] * 2.0**127 == plain[0]).all()
