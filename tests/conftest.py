@@ -10,7 +10,6 @@ import pytest
 
 from tests.libraries import LIBRARIES, Library, torch_on
 
-
 HERE = [name for name in LIBRARIES if name != "cupy" or find_spec("cupy")]  # without CuPy one skipped test says so
 
 
