@@ -121,7 +121,8 @@ def selected(report: Report, blame: Blame, everything: bool) -> Iterator[tuple[R
 def various(failures: list[Result], blame: Blame) -> list[Result]:
     """The failures with one for each set of blamed clauses in front."""
     seen: set[tuple[str, ...]] = set()
-    first, rest = [], []
+    first: list[Result] = []
+    rest: list[Result] = []
     for result in sorted(failures, key=lambda r: r.check.id):
         clauses = blame[result.check.id]
         (rest if clauses in seen else first).append(result)

@@ -148,7 +148,7 @@ class Report:
         return {clause: _score(results) for clause, results in sorted(table.items())}
 
     def blame(self) -> dict[str, tuple[str, ...]]:
-        """For each failed check the clauses to look at: of those it depends on, the ones that fail most often in this run.
+        """For each failed check the clauses to look at: of those it depends on, the ones that fail most often.
 
         A zero row that gives NaN fails a check that depends on the mean too, but the mean passes everywhere else.
         """

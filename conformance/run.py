@@ -67,10 +67,18 @@ class Options:
 
 def runner_for(target: Any, options: Options) -> Runner:
     """A child process for `pkg.mod:attr`, this process for anything callable."""
-    shared = {"map": dict(options.map), "const": dict(options.const), "readings": list(options.readings)}
-    if isinstance(target, str):
-        return ChildRunner(target, options.framework, timeout=options.timeout, memory=options.memory, **shared)
-    return LocalRunner(target, options.framework, **shared)
+    mapping, const, readings = dict(options.map), dict(options.const), list(options.readings)
+    if not isinstance(target, str):
+        return LocalRunner(target, options.framework, map=mapping, const=const, readings=readings)
+    return ChildRunner(
+        target,
+        options.framework,
+        timeout=options.timeout,
+        memory=options.memory,
+        map=mapping,
+        const=const,
+        readings=readings,
+    )
 
 
 def chosen(options: Options, seed: int) -> list[Check]:

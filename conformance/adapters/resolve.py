@@ -233,7 +233,8 @@ def resolve(
     function = find(target) if isinstance(target, str) else target
     if not callable(function):
         raise Unusable(f"{function!r} can't be called")
-    name = name or (target if isinstance(target, str) else getattr(function, "__name__", type(function).__name__))
+    if name is None:
+        name = target if isinstance(target, str) else str(getattr(function, "__name__", type(function).__name__))
     construct, signature = None, _call_signature(function)
     if inspect.isclass(function):
         construct = _slots(_signature(function), mapping, const)
@@ -261,12 +262,12 @@ def _call_signature(function: Any) -> inspect.Signature:
 def _complain(target: Target, mapping: Mapping[str, str], const: Mapping[str, Any]) -> None:
     """Raise Unusable where something is left without a value, or a correction has found no parameter."""
     both = [slots for slots in (target.construct, target.call) if slots is not None]
-    for role, parameter in mapping.items():
-        if not any(parameter == slots.roles.get(role) for slots in both):
-            raise Unusable(f"--map {role}={parameter}: {target.name} has no parameter {parameter}")
-    for parameter in const:
-        if not any(parameter in slots.constants for slots in both):
-            raise Unusable(f"--const {parameter}=…: {target.name} has no parameter {parameter}")
+    for role, theirs in mapping.items():
+        if not any(theirs == slots.roles.get(role) for slots in both):
+            raise Unusable(f"--map {role}={theirs}: {target.name} has no parameter {theirs}")
+    for theirs in const:
+        if not any(theirs in slots.constants for slots in both):
+            raise Unusable(f"--const {theirs}=…: {target.name} has no parameter {theirs}")
     for role in ("query", "positive_key"):
         if role not in target.call.roles:
             raise Unusable(f"{target.name}: no parameter looks like {role}; say which one is by --map {role}=NAME")
