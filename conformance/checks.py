@@ -310,26 +310,25 @@ SAMPLES = 3
 
 
 def behaviour(loss: str, questions: Sequence[Question]) -> Iterator[Check]:
-    """What holds of every call, tried on a few questions of the core profile in each dtype."""
+    """What holds of every call, tried on a few ordinary questions in each dtype."""
     for dtype in FORMATS:
-        sound = [q for q in questions if q.dtype == dtype and q.profile == "core" and q.expect == "values"]
+        ordinary = "half" if dtype in HALF else "core"
+        sound = [q for q in questions if q.dtype == dtype and q.profile == ordinary and q.expect == "values"]
         kinds = list({q.kind: q for q in sound}.values())[:6]
         if not kinds:
             continue
-        half = dtype in HALF
         for about, clause, judge in (
             ("shape", "call.shape", judge_shapes),
             ("dtype", "dtype.result", judge_dtypes),
         ):
             for part in ("loss", "grad"):
-                profile = "half" if half else ("core" if part == "loss" else "grad")
+                profile = "grad" if (ordinary, part) == ("core", "grad") else ordinary
                 yield _behaves(f"{loss}.call.{about}/{dtype}/{part}", clause, profile, dtype, judge, kinds, part)
-        profile = "half" if half else "core"
-        yield _behaves(f"{loss}.call.pure/{dtype}", "call.pure", profile, dtype, judge_pure, kinds, "grad")
+        yield _behaves(f"{loss}.call.pure/{dtype}", "call.pure", ordinary, dtype, judge_pure, kinds, "grad")
         for i, question in enumerate(sound[:: max(1, len(sound) // SAMPLES)][:SAMPLES]):
             pair = [question, sound[(i + 1) % len(sound)]]
             name = f"{loss}.call.repeatable.{i}/{dtype}"
-            yield _behaves(name, "call.repeatable", profile, dtype, judge_repetition, pair, "loss")
+            yield _behaves(name, "call.repeatable", ordinary, dtype, judge_repetition, pair, "loss")
 
 
 def _behaves(

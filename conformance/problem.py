@@ -43,7 +43,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def to_bits(value: float, dtype: str) -> str:
-    """`value`, which `dtype` must hold exactly, as big-endian IEEE bits in hex: to_bits(1.0, "float32") == "3f800000"."""
+    """The IEEE bits, in big-endian hex, of a value that `dtype` holds exactly: 1.0 in float32 is "3f800000"."""
     value = float(value)
     if dtype == "bfloat16":
         word = struct.pack(">f", value)
@@ -87,14 +87,13 @@ class Problem:
     """One call of a loss. Real arrays are float64 here and hold numbers that `dtype` represents exactly."""
 
     dtype: str
-    arrays: Mapping[str, np.ndarray]  # query (N, D), positive_key (K, D), negative_keys?, bilinear_weight?, sample_weight?
+    arrays: Mapping[str, np.ndarray]  # by argument: reals, candidate_mask (N, C) bool, positive_index (N,) int64
     temperature: float
     loss: str = "info_nce"
     margin: float = 0.0
     similarity: Similarity = "cosine"
     in_batch_negatives: bool = True
     reduction: Reduction = "mean"
-    #  also in `arrays`: candidate_mask (N, C) bool, positive_index (N,) int64
     options: Mapping[str, Any] = field(default_factory=dict)  # loss-specific extras of later losses
 
     def __getattr__(self, name: str) -> np.ndarray | None:

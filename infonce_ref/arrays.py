@@ -40,7 +40,7 @@ def constant(xp: Namespace, like: Array, value: float) -> Array:
 def row_numbers(xp: Namespace, x: Array) -> Array:
     """0, 1, … for the rows of x, integers where x is.
 
-    The one factory call. A JAX array's device may be a sharding of its own shape, or unknown under jit, so it isn't named.
+    The one factory call. A JAX array's device may be a sharding, or unknown under jit, so it isn't named.
     """
     return xp.arange(x.shape[0], device=None if is_jax_array(x) else device(x))
 

@@ -91,6 +91,8 @@ def bilinear_weight(weight: Array | None, similarity: str, d: int, allowed: Coll
 
 def negative_keys(negatives: Array | None, in_batch: bool, n: int, e: int) -> int:
     """(M, E) or (N, M, E), any M; M. They must be there where the batch gives no negatives."""
+    if not isinstance(in_batch, bool):
+        raise TypeError(f"in_batch_negatives must be a bool, got {in_batch!r} [candidates.domain]")
     if negatives is None:
         if not in_batch:
             raise ValueError("negative_keys must be given with in_batch_negatives=False, got None [candidates.domain]")

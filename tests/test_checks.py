@@ -66,6 +66,8 @@ REFUSED: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("margin", {"margin": like((N,))}, ValueError, "scale.margin.domain"),
     ("margin", {"margin": np.array(True)}, TypeError, "scale.margin.domain"),
     ("negative_keys", {"in_batch_negatives": False}, ValueError, "candidates.domain"),
+    ("in_batch_negatives", {"in_batch_negatives": None}, TypeError, "candidates.domain"),
+    ("in_batch_negatives", {"in_batch_negatives": 1}, TypeError, "candidates.domain"),
     ("positive_index", {"positive_index": like((N,))}, TypeError, "candidates.index.domain"),
     ("positive_index", {"positive_index": like((N,), bool)}, TypeError, "candidates.index.domain"),
     ("positive_index", {"positive_index": np.zeros(N + 1, int)}, ValueError, "candidates.index.domain"),

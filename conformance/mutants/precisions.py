@@ -111,7 +111,7 @@ class HalfResult(Textbook):
 @mutant(
     "dtype.promoted",
     "The loss comes back in float64 whatever came in: a NumPy number has promoted it.",
-    wrong_in=("float32",),
+    wrong_in=("float32", *HALF),
     classes=("dtype",),
     single="its numbers are right: only a look at the dtype sees it",
 )

@@ -113,12 +113,11 @@ def info_nce(
     >>> print(f"{grad.temperature:.6f}")  # sigmoid(-1/0.5) / 0.5**2
     0.476812
     """
-    xp = checked(
+    xp, columns = checked(
         query, positive_key, negative_keys, temperature, similarity, bilinear_weight, in_batch_negatives,
         positive_index, candidate_mask, margin, sample_weight, reduction, block_size,
     )  # fmt: skip
     dtype, rows_of = compute_dtype(xp, query), SIMILARITIES[similarity]
-    columns = in_batch_negatives * positive_key.shape[0] + (0 if negative_keys is None else negative_keys.shape[-2])
     step = block_size or default_block_size(columns, xp.finfo(dtype).bits)
     who = candidates(xp, query, positive_key, positive_index, in_batch_negatives, candidate_mask)
 
@@ -148,8 +147,8 @@ def checked(
     query: Array, positive_key: Array, negative_keys: Array | None, temperature: Any, similarity: str,
     bilinear_weight: Array | None, in_batch_negatives: bool, positive_index: Array | None,
     candidate_mask: Array | None, margin: Any, sample_weight: Array | None, reduction: str, block_size: int | None,
-) -> Namespace:  # fmt: skip
-    """The library that all arguments belong to, once none of them is found wrong."""
+) -> tuple[Namespace, int]:  # fmt: skip
+    """The library that all arguments belong to and C, the columns of a mask, once nothing is found wrong."""
     embeddings = {"query": query, "positive_key": positive_key, **checks.given(negative_keys=negative_keys)}
     others = checks.given(
         bilinear_weight=bilinear_weight, positive_index=positive_index, candidate_mask=candidate_mask,
@@ -173,7 +172,7 @@ def checked(
         checks.has_shape("positive_key", positive_key, (None, e), "(K, D)")
         checks.has_shape("positive_index", positive_index, (n,), "(N,)", "candidates.index.domain")
         checks.is_integer("positive_index", xp, positive_index, "candidates.index.domain")
-    c = in_batch_negatives * positive_key.shape[0] + checks.negative_keys(negative_keys, in_batch_negatives, n, e)
+    c = checks.negative_keys(negative_keys, in_batch_negatives, n, e) + in_batch_negatives * positive_key.shape[0]
     if candidate_mask is not None:
         checks.has_shape("candidate_mask", candidate_mask, (n, c), "(N, C)", "candidates.mask.domain")
         checks.has_dtype("candidate_mask", candidate_mask, ("bool",), "candidates.mask.domain")
@@ -182,4 +181,4 @@ def checked(
         checks.has_dtype("sample_weight", sample_weight, allowed, "reduction.weight.domain")
     checks.temperature(xp, temperature, query)
     checks.margin(margin)
-    return xp
+    return xp, c
