@@ -84,10 +84,10 @@ def all_checks(loss: str, seed: int, vectors: Any = None) -> list[Check]:
 
 
 def matching(checks: Iterable[Check], pattern: str | None) -> list[Check]:
-    """The checks whose id is, contains or (as a shell pattern) matches `pattern`."""
+    """The checks in whose id `pattern`, which may be a shell pattern, is found."""
     if pattern is None:
         return list(checks)
-    return [c for c in checks if pattern == c.id or pattern in c.id or fnmatchcase(c.id, pattern)]
+    return [c for c in checks if pattern in c.id or fnmatchcase(c.id, f"*{pattern}*")]
 
 
 def in_profiles(checks: Iterable[Check], profiles: Sequence[str]) -> list[Check]:
@@ -407,22 +407,22 @@ def judge_pure(session: Session, questions: Sequence[Question], part: str) -> Ou
 
 
 def judge_repetition(session: Session, questions: Sequence[Question], part: str) -> Outcome:
-    """The same call again, another one in between: the same answer, or one that rounding alone explains."""
+    """The same call again, after another one and at once: the same answer, or one that rounding alone explains."""
     question, other = questions
     want = ("loss", *question.arrays)
     first = session.ask(question.problem, want)
     session.ask(other.problem, want)
-    second = session.ask(question.problem, want)
-    for reply in (first, second):
+    later = [session.ask(question.problem, want) for _ in range(2)]
+    for reply in (first, *later):
         failed = trouble(reply)
         if failed is not None:
             return failed
-    for output in want:
-        a, b = (r["loss"] if output == "loss" else r.get("grad", {}).get(output) for r in (first, second))
-        if a == b:
-            continue
-        if not explained(question, output, a, b):
-            return Outcome("fail", f"{output} differs when asked again ({question.id})", output=output, reply=second)
+    for reply in later:
+        for output in want:
+            a, b = (r["loss"] if output == "loss" else r.get("grad", {}).get(output) for r in (first, reply))
+            if a != b and not explained(question, output, a, b):
+                reason = f"{output} differs when asked again ({question.id})"
+                return Outcome("fail", reason, output=output, reply=reply)
     return Outcome("pass")
 
 

@@ -50,6 +50,11 @@ class Result:
         return self.status != "n/a"
 
     @property
+    def part(self) -> str:
+        """What was looked at: loss, grad, temperature, … (the last part of the id)."""
+        return self.check.id.rpartition("/")[2]
+
+    @property
     def clauses(self) -> tuple[str, ...]:
         return self.check.clauses if self.outcome.clauses is None else self.outcome.clauses
 
@@ -151,17 +156,22 @@ class Report:
         """For each failed check the clauses to look at: of those it depends on, the ones that fail most often.
 
         A zero row that gives NaN fails a check that depends on the mean too, but the mean passes everywhere else.
+        Losses are compared with losses and gradients with gradients first.
         """
-        failed, ran = Counter[str](), Counter[str]()
+        failed, ran = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for result in self.results:
-            if result.ran:
-                ran.update(result.clauses)
-                failed.update(result.clauses if result.failed else ())
-        rate = {clause: Fraction(failed[clause], ran[clause]) for clause in ran}
+            for clause in result.clauses if result.ran else ():
+                for part in (result.part, "all"):
+                    ran[clause, part] += 1
+                    failed[clause, part] += result.failed
+
+        def rates(clause: str, part: str) -> tuple[Fraction, ...]:
+            return tuple(Fraction(failed[clause, p], ran[clause, p]) for p in (part, "all"))
+
         blame = {}
         for result in self.failures():
-            most = max((rate[clause] for clause in result.clauses), default=Fraction(0))
-            blame[result.check.id] = tuple(c for c in result.clauses if rate[c] == most)
+            most = max((rates(clause, result.part) for clause in result.clauses), default=())
+            blame[result.check.id] = tuple(c for c in result.clauses if rates(c, result.part) == most)
         return blame
 
     def failures(self, profiles: Iterable[str] | None = None) -> list[Result]:

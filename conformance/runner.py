@@ -97,6 +97,7 @@ class ChildRunner:
         self.process: subprocess.Popen[bytes] | None = None
         self.lines: queue.Queue[bytes | None] = queue.Queue(maxsize=256)
         self.errors: collections.deque[bytes] = collections.deque(maxlen=40)
+        self.readers: list[threading.Thread] = []
         self.deaths = 0
 
     def start(self) -> dict[str, Any]:
@@ -113,8 +114,12 @@ class ChildRunner:
         )
         self.process = process
         assert process.stdout is not None and process.stderr is not None
-        threading.Thread(target=_read, args=(process.stdout, self.lines), daemon=True).start()
-        threading.Thread(target=_remember, args=(process.stderr, self.errors), daemon=True).start()
+        self.readers = [
+            threading.Thread(target=_read, args=(process.stdout, self.lines), daemon=True),
+            threading.Thread(target=_remember, args=(process.stderr, self.errors), daemon=True),
+        ]
+        for reader in self.readers:
+            reader.start()
         ready = time.monotonic() + self.start_timeout
         reply = self._next(ready, lambda message: "hello" in message or "unusable" in message)
         if "unusable" in reply:
@@ -186,9 +191,18 @@ class ChildRunner:
         with contextlib.suppress(ProcessLookupError, PermissionError, OSError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        with contextlib.suppress(OSError):
-            if process.stdin is not None:
-                process.stdin.close()
+        self._end_readers()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+    def _end_readers(self, seconds: float = 2.0) -> None:
+        """Let the readers come to the end of their pipes; one may be waiting for room in the queue."""
+        deadline = time.monotonic() + seconds
+        while any(reader.is_alive() for reader in self.readers) and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                self.lines.get(timeout=0.01)
 
     def __del__(self) -> None:
         self.close()
