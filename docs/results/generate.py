@@ -1,0 +1,115 @@
+"""Write the pages of this folder that show what the suite says of other people's and of textbook code.
+
+From the root of the repository, with the extras `test` and PyTorch installed:
+
+    python docs/results/generate.py verdicts      # info-nce-pytorch.md: seconds
+    python docs/results/generate.py seeds         # textbook.md: 200 seeds for each of three implementations, an hour
+
+docs/results/mutants.md is written by `python -m infonce_ref.conformance.mutants.run --write`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.progress import track
+
+RESULTS = Path(__file__).parent
+EXAMPLES = RESULTS.parent / "examples"
+SEEDS = 200
+PEER = "info_nce:InfoNCE --loss info_nce --framework torch --reading shared"
+
+
+def shown(command: str, last: int | None = None) -> str:
+    """A command as a reader would type it, (the last lines of) what it prints, and its exit code."""
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "110", "PYTHONPATH": str(RESULTS.parents[1])}
+    words = [sys.executable, "-m", *command.replace("infonce-conformance", "infonce_ref.conformance").split()]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    text = "\n".join(line.rstrip() for line in done.stdout.splitlines()[-(last or 0) :])
+    piped = f" | tail -n {last}" if last else ""
+    return f"```text\n$ {command}{piped}\n{text}\n$ echo ${{PIPESTATUS[0]}}\n{done.returncode}\n```\n"
+
+
+def verdicts() -> None:
+    """info-nce-pytorch.md."""
+    (RESULTS / "info-nce-pytorch.md").write_text(
+        f"""# info-nce-pytorch 0.1.4, judged
+
+<!-- written by docs/results/generate.py verdicts -->
+
+Its value and its gradients are right on ordinary input, in float64 and float32, down to a temperature of 0.001:
+`core` and `grad`, which are what is required unless a run says otherwise, are met. What it misses shows when
+everything is asked for:
+
+- `similarity.cosine.scale`: norms below its floor of 1e-12, or whose squares leave the dtype's range (at norms of 1e20 in
+  float32 the loss is log N and the gradient 0)
+- `similarity.cosine.zero`: the gradient at a zero row is about 1e12
+- `scale.temperature.domain`, `input.shape`: it accepts a negative temperature, and arrays without rows or columns
+- `dtype.half`, `dtype.result`: half precision is computed and returned in half precision
+- `precise.loss`, `precise.gradient`: tiny losses and their gradients are rounding noise, as in any textbook form
+
+tests/suite/test_info_nce_pytorch.py holds these facts.
+
+## What is required of everyone
+
+{shown(f"infonce-conformance run {PEER}", last=1)}
+## Everything
+
+{shown(f"infonce-conformance run {PEER} --profile all")}""",
+        encoding="utf-8",
+    )
+
+
+def seeds(count: int) -> None:
+    """textbook.md: how the textbook implementations fare on fresh problems of many seeds."""
+    sys.path.insert(0, str(EXAMPLES))
+    import jax
+    import textbook
+
+    from infonce_ref.conformance.run import check_loss
+
+    def row(name: str, function: Callable[..., object]) -> str:
+        """Fresh problems of core and grad, float64 and float32. Uncompiled, JAX doesn't compile every shape anew."""
+        compiled = jax.disable_jit() if name == "jax" else contextlib.nullcontext()
+        results = []
+        with compiled:
+            for seed in track(range(count), name):
+                report = check_loss(function, framework=name, seed=seed, only="info_nce.fresh.*/float*")
+                results += [r for r in report.results if r.check.profile in ("core", "grad") and r.ran]
+        worst = max(r.r for r in results if r.r is not None)
+        return f"| {name} | {len(results)} | {sum(r.failed for r in results)} | {worst:.3f} |"
+
+    rows = [row(name, getattr(textbook, f"in_{name}")) for name in ("numpy", "torch", "jax")]
+    (RESULTS / "textbook.md").write_text(
+        f"""# Textbook implementations on fresh problems
+
+<!-- written by docs/results/generate.py seeds -->
+
+[Normalise, multiply, cross-entropy](../examples/textbook.py) in three libraries, on the fresh problems of the seeds
+0 … {count - 1}, profiles `core` and `grad`, float64 and float32. Each is right, so none may be rejected.
+
+| library | checks | rejected | worst r |
+|---|---|---|---|
+"""
+        + "\n".join(rows)
+        + "\n",
+        encoding="utf-8",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", choices=["verdicts", "seeds"])
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    asked = parser.parse_args()
+    verdicts() if asked.page == "verdicts" else seeds(asked.seeds)
+
+
+if __name__ == "__main__":
+    main()
