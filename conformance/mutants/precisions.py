@@ -60,8 +60,7 @@ class SoftplusThreshold(Textbook):
     "Half-precision input is computed in half precision.",
     seen="info-nce-pytorch 0.1.4, as every package measured but one",
     wrong_in=HALF,
-    classes=("half",),
-    single=HALF_ONLY,
+    classes=("half", "dtype"),
 )
 class ComputedInHalf(Textbook):
     @property
@@ -100,8 +99,7 @@ class HalfCosines(Textbook):
     "Computed in float32, but the loss comes back in half precision.",
     seen="https://github.com/google-deepmind/optax/issues/1020",
     wrong_in=HALF,
-    classes=("half",),
-    single=HALF_ONLY,
+    classes=("half", "dtype"),
 )
 class HalfResult(Textbook):
     def loss(self) -> Array:

@@ -47,8 +47,8 @@ Its value and its gradients are right on ordinary input, in float64 and float32,
 `core` and `grad`, which are what is required unless a run says otherwise, are met. What it misses shows when
 everything is asked for:
 
-- `similarity.cosine.scale`: norms below its floor of 1e-12, or whose squares leave the dtype's range (at norms of 1e20 in
-  float32 the loss is log N and the gradient 0)
+- `similarity.cosine.scale`: norms below its floor of 1e-12, or whose squares leave the dtype's range (at norms of 1e20
+  in float32 the loss is log N and the gradient 0)
 - `similarity.cosine.zero`: the gradient at a zero row is about 1e12
 - `scale.temperature.domain`, `input.shape`: it accepts a negative temperature, and arrays without rows or columns
 - `dtype.half`, `dtype.result`: half precision is computed and returned in half precision
