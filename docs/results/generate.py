@@ -3,7 +3,8 @@
 From the root of the repository, with the extras `test` and PyTorch installed:
 
     python docs/results/generate.py verdicts      # info-nce-pytorch.md: seconds
-    python docs/results/generate.py seeds         # textbook.md: 200 seeds for each of three implementations, an hour
+    python docs/results/generate.py precise       # tiny-losses.md: a minute
+    python docs/results/generate.py seeds         # textbook.md: 200 seeds for each of three, a quarter of an hour
 
 docs/results/mutants.md is written by `python -m infonce_ref.conformance.mutants.run --write`.
 """
@@ -17,12 +18,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
 RESULTS = Path(__file__).parent
 EXAMPLES = RESULTS.parent / "examples"
 SEEDS = 200
+LIBRARIES = ("numpy", "torch", "jax")
+TINY = ("1e-3", "1e-7", "1e-12", "1e-27")
 PEER = "info_nce:InfoNCE --loss info_nce --framework torch --reading shared"
 
 
@@ -66,9 +70,41 @@ tests/suite/test_info_nce_pytorch.py holds these facts.
     )
 
 
+def precise() -> None:
+    """tiny-losses.md: r by the relative bound at four tiny losses, the textbook's and the reference's."""
+    import textbook
+
+    from infonce_ref import info_nce
+    from infonce_ref.conformance.run import check_loss
+
+    def row(name: str, function: Any, framework: str) -> str:
+        report = check_loss(function, framework=framework, only="info_nce.aligned.1e-*/float32/precise.*")
+        found = {(r.check.id.split("#")[0], r.check.id.split(".")[-1]): f"{r.r:.2g}" for r in report.results}
+        cells = [", ".join(found[f"info_nce.aligned.{x}", part] for part in ("loss", "gradient")) for x in TINY]
+        return f"| {name}, {framework} | {' | '.join(cells)} |"
+
+    rows = [row("textbook", getattr(textbook, f"in_{name}"), name) for name in LIBRARIES]
+    rows += [row("infonce_ref", info_nce, name) for name in LIBRARIES]
+    (RESULTS / "tiny-losses.md").write_text(
+        f"""# Tiny losses in float32
+
+<!-- written by docs/results/generate.py precise -->
+
+r of the loss and of the gradients by the relative bound of the profile `precise`, at four true losses: at most 1
+conforms. The [textbook](../examples/textbook.py) rounds to the size of the logits; the reference works with differences
+to the positive.
+
+| | {" | ".join(TINY)} |
+|---|{"---|" * len(TINY)}
+"""
+        + "\n".join(rows)
+        + "\n",
+        encoding="utf-8",
+    )
+
+
 def seeds(count: int) -> None:
     """textbook.md: how the textbook implementations fare on fresh problems of many seeds."""
-    sys.path.insert(0, str(EXAMPLES))
     import jax
     import textbook
 
@@ -85,7 +121,7 @@ def seeds(count: int) -> None:
         worst = max(r.r for r in results if r.r is not None)
         return f"| {name} | {len(results)} | {sum(r.failed for r in results)} | {worst:.3f} |"
 
-    rows = [row(name, getattr(textbook, f"in_{name}")) for name in ("numpy", "torch", "jax")]
+    rows = [row(name, getattr(textbook, f"in_{name}")) for name in LIBRARIES]
     (RESULTS / "textbook.md").write_text(
         f"""# Textbook implementations on fresh problems
 
@@ -105,10 +141,11 @@ def seeds(count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", choices=["verdicts", "seeds"])
+    parser.add_argument("page", choices=["verdicts", "precise", "seeds"])
     parser.add_argument("--seeds", type=int, default=SEEDS)
     asked = parser.parse_args()
-    verdicts() if asked.page == "verdicts" else seeds(asked.seeds)
+    sys.path.insert(0, str(EXAMPLES))
+    {"verdicts": verdicts, "precise": precise, "seeds": lambda: seeds(asked.seeds)}[asked.page]()
 
 
 if __name__ == "__main__":
