@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from infonce_ref.arrays import Array, Namespace, column, row_numbers
 from infonce_ref.scores import Block
@@ -18,8 +18,7 @@ def is_positive(xp: Namespace, keys: Array, positive: Array) -> Array:
     return row_numbers(xp, keys)[None, :] == column(positive)
 
 
-@dataclass(frozen=True)
-class Candidates:
+class Candidates(NamedTuple):
     """The part each key plays for each query: K keys, and M explicit negatives (of all queries or of each)."""
 
     xp: Namespace

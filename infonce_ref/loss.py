@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from array_api_compat import is_cupy_array
@@ -120,7 +119,6 @@ def device_of(arguments: Iterable[Any]) -> Device:
     return next((a.device for a in arguments if is_cupy_array(a)), contextlib.nullcontext())
 
 
-@dataclass(frozen=True)
 class Loss(Generic[P, G]):
     """A loss function with its analytic gradients; all three take the arguments that the loss documents."""
 
@@ -129,23 +127,32 @@ class Loss(Generic[P, G]):
     value_and_grad: Callable[P, tuple[Array, G]]
     vjp: Callable[P, tuple[Array, Callable[[Array | float], G]]]
 
+    def __init__(self, plan: Callable[P, Plan[G]]) -> None:
+        """The loss that `plan` describes, under its name, signature and docstring."""
+
+        def carried_out(how: Callable[[Plan[G], Device], R]) -> Callable[P, R]:
+            def function(*args: P.args, **kwargs: P.kwargs) -> R:
+                device = device_of((*args, *kwargs.values()))
+                with device:
+                    return how(plan(*args, **kwargs), device)
+
+            functools.update_wrapper(function, plan)
+            function.__doc__ = how.__doc__
+            return function
+
+        forms = {"value": value, "value_and_grad": value_and_grad, "vjp": vjp}
+        vars(self).update({name: carried_out(how) for name, how in forms.items()}, name=plan.__name__, __wrapped__=plan)
+        vars(self).update({name: getattr(plan, name) for name in functools.WRAPPER_ASSIGNMENTS})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a loss is fixed: its {name} can't be set")
+
+    def __repr__(self) -> str:
+        return f"<loss {self.name}>"
+
+    def __reduce__(self) -> str:
+        """Pickled and copied by name, as functions are."""
+        return self.name
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
         return self.value(*args, **kwargs)
-
-
-def loss(plan: Callable[P, Plan[G]]) -> Loss[P, G]:
-    """The loss that `plan` describes, under its name, signature and docstring."""
-
-    def carried_out(how: Callable[[Plan[G], Device], R]) -> Callable[P, R]:
-        def function(*args: P.args, **kwargs: P.kwargs) -> R:
-            device = device_of((*args, *kwargs.values()))
-            with device:
-                return how(plan(*args, **kwargs), device)
-
-        functools.update_wrapper(function, plan)
-        function.__doc__ = how.__doc__
-        return function
-
-    made = Loss(plan.__name__, carried_out(value), carried_out(value_and_grad), carried_out(vjp))
-    vars(made).update({name: getattr(plan, name) for name in functools.WRAPPER_ASSIGNMENTS}, __wrapped__=plan)
-    return made

@@ -11,7 +11,7 @@ from infonce_ref.candidates import candidates
 from infonce_ref.contrast import contrast
 from infonce_ref.embed import SIMILARITIES, cast, embed, embed_query
 from infonce_ref.link import softplus_link
-from infonce_ref.loss import Plan, default_block_size, loss
+from infonce_ref.loss import Loss, Plan, default_block_size
 from infonce_ref.reduction import REDUCTIONS, reduce_by
 from infonce_ref.scale import positive_scalar, scalar
 
@@ -27,7 +27,7 @@ class InfoNCEGrads(NamedTuple):
     bilinear_weight: Array | None
 
 
-@loss
+@Loss
 def info_nce(
     query: Array,
     positive_key: Array,
