@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from infonce_ref.conformance.problem import Problem
+from infonce_ref.conformance.problem import FORMATS, Problem
 
 HALF = ("float16", "bfloat16")
 
@@ -60,6 +60,14 @@ class Question:
         arrays = self.problem["arrays"]
         rows = (arrays["query"]["shape"][0],) if self.problem["reduction"] == "none" else ()
         return {"loss": rows, **{name: tuple(arrays[name]["shape"]) for name in self.arrays}}
+
+    @property
+    def has_subnormal_row(self) -> bool:
+        """Whether some row holds subnormal numbers of the compute format alone: to a device that flushes, zeros."""
+        smallest = np.finfo(FORMATS[self.dtype].compute).smallest_normal
+        arrays = Problem.from_json(self.problem).arrays
+        sizes = np.concatenate([np.max(np.abs(arrays[name]), axis=-1, initial=0.0).ravel() for name in self.arrays])
+        return bool(np.any((sizes > 0.0) & (sizes < smallest)))
 
     @property
     def amplification(self) -> float:

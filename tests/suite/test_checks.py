@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from infonce_ref.conformance import check_loss, parametrize_with_checks
-from infonce_ref.conformance.checks import PROFILES, all_checks, matching
+from infonce_ref.conformance.checks import PROFILES, all_checks, judge_values, matching
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.fresh import DEFAULT_SEED, fresh_questions
+from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.results import Exit, Report
 from infonce_ref.conformance.run import Options, Usage
 from tests.suite import implementations
@@ -196,3 +197,20 @@ def test_a_failing_check_says_what_is_wrong() -> None:
     (item,) = (parameter.values[0] for parameter in mark.args[1])
     with pytest.raises(AssertionError, match=r"(?s)\[similarity.cosine\] With .*expected .*got .*bound .*r = "):
         item()
+
+
+def test_a_row_of_subnormals_is_not_asked_of_a_device_that_flushes() -> None:
+    """[similarity.cosine.scale] Its cosine is 0 there, by declaration; every other question is asked."""
+
+    class Flushing:
+        hello = {"flushes": True}  # noqa: RUF012
+
+        def ask(self, *_: Any) -> dict[str, str]:
+            return {"na": "asked"}
+
+    questions = [q for q in vector_questions("info_nce") if q.expect == "values"]
+    reasons = {q.id: judge_values(Flushing(), q, ("loss",), "textbook", False).reason for q in questions}  # type: ignore[arg-type]
+    left_out = {name for name, reason in reasons.items() if reason != "asked"}
+    assert {name.split("#")[0] for name in left_out} == {
+        "info_nce.extreme-norms.subnormal", "info_nce.extreme-norms.float64.subnormal",
+    }  # fmt: skip
