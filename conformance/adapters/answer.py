@@ -11,7 +11,7 @@ import numpy as np
 
 from infonce_ref.conformance.adapters.frameworks import Framework, flushes_subnormals
 from infonce_ref.conformance.adapters.resolve import NotApplicable, Target
-from infonce_ref.conformance.problem import SCALARS, Problem
+from infonce_ref.conformance.problem import FORMATS, SCALARS, Problem
 
 
 class Adapter:
@@ -55,8 +55,8 @@ class Adapter:
         try:
             loss, gradients = self._call(problem, values, wanted)
             reply = {
-                "loss": self.library.to_wire(loss),
-                "grad": {name: self.library.to_wire(g) for name, g in gradients.items() if name in wanted},
+                "loss": self._to_wire(loss, problem.dtype),
+                "grad": {name: self._to_wire(g, problem.dtype) for name, g in gradients.items() if name in wanted},
             }
         except NotApplicable as reason:
             return {"na": str(reason)}
@@ -67,6 +67,12 @@ class Adapter:
         changed = [name for name, value in inputs if self.library.to_wire(value) != before[name]]
         shared = [name for name, value in inputs if any(self.library.shares(value, x) for x in results)]
         return {**reply, **({"changed": changed} if changed else {}), **({"shared": shared} if shared else {})}
+
+    def _to_wire(self, value: Any, dtype: str) -> dict[str, Any]:
+        """A result, bit for bit. A Python number has no dtype, so it is read as one of the compute format."""
+        if type(value) in (int, float):
+            value = np.asarray(value, dtype=FORMATS[dtype].compute)
+        return self.library.to_wire(value)
 
     def _values(self, problem: Problem, dtypes: Mapping[str, str], wanted: list[str], as_array: bool) -> dict[str, Any]:
         """The problem in the framework's arrays; τ as a 0-d array if asked, the margin where its gradient is."""

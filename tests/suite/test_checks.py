@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infonce_ref.conformance import check_loss, parametrize_with_checks
@@ -197,6 +198,19 @@ def test_a_failing_check_says_what_is_wrong() -> None:
     (item,) = (parameter.values[0] for parameter in mark.args[1])
     with pytest.raises(AssertionError, match=r"(?s)\[similarity.cosine\] With .*expected .*got .*bound .*r = "):
         item()
+
+
+def test_a_python_number_has_no_dtype_to_be_wrong() -> None:
+    """[dtype.result] A loss handed back as a float conforms; a NumPy float64 for float32 input doesn't."""
+
+    def plain(query: Any, positive_key: Any, *, temperature: float) -> float:
+        return float(implementations.value_only(query, positive_key, temperature=temperature))
+
+    def promoted(query: Any, positive_key: Any, *, temperature: float) -> Any:
+        return np.float64(plain(query, positive_key, temperature=temperature))
+
+    assert check_loss(plain, framework="numpy", only="call.dtype/float32").conforms
+    assert not check_loss(promoted, framework="numpy", only="call.dtype/float32").conforms
 
 
 def test_a_row_of_subnormals_is_not_asked_of_a_device_that_flushes() -> None:
