@@ -1,0 +1,139 @@
+"""infonce-conformance run: judge an implementation."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from infonce_ref.conformance.adapters.declare import READINGS
+from infonce_ref.conformance.checks import REQUIRED
+from infonce_ref.conformance.fresh import DEFAULT_SEED, MissingExtra
+from infonce_ref.conformance.results import Record, Result
+from infonce_ref.conformance.run import Options, Usage, chosen, new_report, run, runner_for
+from infonce_ref.conformance.session import Session
+
+EXTRA = "pip install 'infonce-ref[conformance]'"
+
+
+def add_parser(commands: Any) -> None:
+    judge = commands.add_parser("run", help="judge an implementation", description="Judge an implementation.")
+    judge.add_argument("target", metavar="PKG.MOD:ATTR", help="a function, a class, or an adapter function")
+    judge.add_argument("--loss", default="info_nce", help="default: %(default)s")
+    judge.add_argument("--framework", metavar="NAME", help="numpy (default), torch, jax, cupy or array-api:MODULE")
+    judge.add_argument("--profile", help=f"what is required: a,b or all (default: {','.join(REQUIRED)})")
+    judge.add_argument("--only", metavar="PATTERN", help="run the checks whose id contains or matches this")
+    judge.add_argument(
+        "--seed", type=seed, default=DEFAULT_SEED, help="of fresh problems: N or random (default: %(default)s)"
+    )
+    judge.add_argument("--reading", help=f"how explicit negatives are read: one or more of {', '.join(READINGS)}")
+    judge.add_argument("--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS")
+    judge.add_argument("--const", type=constant, action="append", default=[], metavar="NAME=VALUE")
+    judge.add_argument(
+        "--timeout", type=float, default=20.0, metavar="S", help="seconds for one call (default: %(default)s)"
+    )
+    judge.add_argument(
+        "--memory", type=float, default=4.0, metavar="GIB", help="that calls may add (default: %(default)s)"
+    )
+    judge.add_argument("--report", type=Path, metavar="OUT.jsonl", help="write every result, with the raw outputs")
+    judge.add_argument("--failures", action="store_true", help="show every failure")
+    judge.set_defaults(function=run_command)
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """name=value."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
+    return name.strip(), value.strip()
+
+
+def constant(text: str) -> tuple[str, Any]:
+    """name=value, the value a Python literal, or else a string."""
+    name, value = assignment(text)
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def seed(text: str) -> int | str:
+    """An integer, or random."""
+    return text if text == "random" else int(text)
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """infonce-conformance run."""
+    try:
+        from infonce_ref.conformance.report import Terminal
+    except ImportError as error:
+        raise MissingExtra(f"the terminal's report needs {error.name}, which comes with: {EXTRA}") from error
+    options = Options(
+        loss=arguments.loss,
+        framework=arguments.framework,
+        profile=arguments.profile,
+        only=arguments.only,
+        seed=arguments.seed,
+        reading=arguments.reading,
+        map=dict(arguments.map),
+        const=dict(arguments.const),
+        timeout=arguments.timeout,
+        memory=arguments.memory,
+    )
+    number = options.drawn_seed()
+    report = new_report(arguments.target, options, number)
+    report.command = ("infonce-conformance", *again(arguments, number))
+    terminal = Terminal(every_failure=arguments.failures)
+    terminal.begin(report)
+    checks = chosen(options, number)
+    session = Session(runner_for(arguments.target, options))
+    try:
+        report.hello = dict(session.hello)
+        terminal.resolved(report)
+        with record(arguments.report) as out, terminal.progress() as bar:
+            task = bar.add_task("asking", total=len(checks))
+            write(out, report.header())
+
+            def tell(result: Result) -> None:
+                bar.advance(task)
+                write(out, result.record())
+
+            run(session, checks, report, tell)
+            write(out, report.footer())
+    finally:
+        session.close()
+    terminal.summary(report)
+    return report.exit_code
+
+
+@contextlib.contextmanager
+def record(path: Path | None) -> Iterator[Record | None]:
+    """The report's file, if one is wanted."""
+    if path is None:
+        yield None
+        return
+    try:
+        stream = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise Usage(f"can't write {path}: {error.strerror}") from error
+    with stream:
+        yield Record(stream)
+
+
+def write(out: Record | None, line: dict[str, Any]) -> None:
+    if out is not None:
+        out.write(line)
+
+
+def again(arguments: argparse.Namespace, number: int) -> list[str]:
+    """The words that ask for the same run, less what a single failure changes."""
+    words = ["run", arguments.target, "--loss", arguments.loss]
+    for name in ("framework", "reading"):
+        if getattr(arguments, name):
+            words += [f"--{name}", getattr(arguments, name)]
+    words += [w for name, value in arguments.map for w in ("--map", f"{name}={value}")]
+    words += [w for name, value in arguments.const for w in ("--const", f"{name}={value}")]
+    return words if number == DEFAULT_SEED else [*words, "--seed", str(number)]
