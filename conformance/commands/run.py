@@ -68,7 +68,7 @@ def seed(text: str) -> int | str:
 def run_command(arguments: argparse.Namespace) -> int:
     """infonce-conformance run."""
     try:
-        from infonce_ref.conformance.report import Terminal
+        from infonce_ref.conformance.report.terminal import Terminal
     except ImportError as error:
         raise MissingExtra(f"the terminal's report needs {error.name}, which comes with: {EXTRA}") from error
     options = Options(
