@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from infonce_ref.conformance.adapters.wire import unpack
+from infonce_ref.conformance.family import LOSSES, SCALARS
 from infonce_ref.conformance.fresh import fresh_questions
 from infonce_ref.conformance.judge import Measure, measure
 from infonce_ref.conformance.load import vector_questions
@@ -28,7 +29,7 @@ Level = Literal["MUST", "SHOULD"]
 PROFILES: Mapping[str, str] = {
     "core": "the value; shape and dtype of the result, inputs unchanged, the same answer twice",
     "grad": "the gradients of both sides",
-    "temperature-grad": "the gradient of the temperature, and temperature as an array of shape ()",
+    "temperature-grad": "the gradient of the temperature (and a bias), and temperature as an array of shape ()",
     "negatives": "explicit negatives, shared or own, with or without those in the batch",
     "masks": "candidates that are never negatives",
     "variants": "dot and bilinear similarity, margin, positive_index, weights, reductions",
@@ -119,18 +120,20 @@ def checks_of(question: Question, stored: Sequence[Question]) -> Iterator[Check]
 def scalars(question: Question, spoilt: Mapping[str, Any]) -> Iterator[str]:
     """The scalar arguments whose gradient is asked for; margin's only where the question is about it."""
     if question.expect == "nonfinite":
-        yield from (name for name in ("temperature", "margin") if name in spoilt)
+        yield from (name for name in SCALARS if name in spoilt)
         return
-    yield "temperature"
-    if "margin" in question.problem or "gradient.margin" in question.clauses:
-        yield "margin"
+    loss = question.problem["loss"]
+    for name in LOSSES[loss].scalars:
+        about_it = "margin" in question.problem or "gradient.margin" in question.clauses or loss == "triplet"
+        if name != "margin" or about_it:
+            yield name
 
 
 def values(question: Question, outputs: tuple[str, ...], name: str, level: str = "bound") -> Check:
     """The check that the `outputs` of `question` are right."""
 
     def judge(session: Session) -> Outcome:
-        as_array = bool({"temperature", "margin"} & {*outputs})
+        as_array = bool({*SCALARS} & {*outputs})
         return judge_values(session, question, outputs, level, as_array)
 
     return Check(
@@ -152,7 +155,9 @@ def profile_for(question: Question, name: str) -> str:
         return "half"
     if question.profile != "core":
         return question.profile
-    return {"loss": "core", "temperature": "temperature-grad", "margin": "variants"}.get(name, "grad")
+    return {"loss": "core", "temperature": "temperature-grad", "bias": "temperature-grad", "margin": "variants"}.get(
+        name, "grad"
+    )
 
 
 def clauses_for(question: Question, outputs: Sequence[str], level: str) -> tuple[str, ...]:

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from infonce_ref.conformance.family import KINDS, LOSSES
+
 Reduction = Literal["mean", "sum", "none"]
 Similarity = Literal["cosine", "dot", "bilinear"]
 
-REAL_ARGUMENTS = ("query", "positive_key", "negative_keys", "bilinear_weight", "sample_weight")
-EMBEDDINGS = ("query", "positive_key", "negative_keys")
-SCALARS = ("temperature", "margin")
+USUAL: Mapping[str, Any] = {"margin": 0.0, "bias": 0.0}  # scalars that aren't written where they are this
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,19 @@ class Problem:
     """One call of a loss. Real arrays are float64 here and hold numbers that `dtype` represents exactly."""
 
     dtype: str
-    arrays: Mapping[str, np.ndarray]  # by argument: reals, candidate_mask (N, C) bool, positive_index (N,) int64
+    arrays: Mapping[str, np.ndarray]  # by argument: reals as float64, masks as bool, indices and labels as int64
     temperature: float
     loss: str = "info_nce"
     margin: float = 0.0
+    bias: float = 0.0  # of siglip
     similarity: Similarity = "cosine"
     in_batch_negatives: bool = True
     reduction: Reduction = "mean"
-    options: Mapping[str, Any] = field(default_factory=dict)  # loss-specific extras of later losses
+    options: Mapping[str, Any] = field(default_factory=dict)  # further keywords of some losses: numbers, words, bools
 
     def __getattr__(self, name: str) -> np.ndarray | None:
         """`problem.negative_keys` is the array of that name, or None where the problem has none."""
-        if name in (*REAL_ARGUMENTS, "candidate_mask", "positive_index"):
+        if name in KINDS:
             return self.arrays.get(name)
         raise AttributeError(name)
 
@@ -113,8 +114,16 @@ class Problem:
     @property
     def differentiable(self) -> tuple[str, ...]:
         """The arguments that have a gradient, in the order of the named tuple that the reference returns."""
-        order = ("query", "positive_key", "negative_keys", *SCALARS, "bilinear_weight")
-        return tuple(name for name in order if name in SCALARS or name in self.arrays)
+        return LOSSES[self.loss].differentiable(self.arrays)
+
+    @property
+    def rows(self) -> int:
+        """How many entries reduction="none" gives."""
+        return LOSSES[self.loss].rows({name: array.shape for name, array in self.arrays.items()})
+
+    def option(self, name: str) -> Any:
+        """A further keyword, or its default."""
+        return self.options.get(name, LOSSES[self.loss].options.get(name))
 
     def in_dtype(self, dtype: str) -> Problem:
         """The same numbers, asked in another format (which must hold them: encoding checks)."""
@@ -122,9 +131,10 @@ class Problem:
 
     def to_json(self) -> dict[str, Any]:
         def kind(name: str) -> str:
-            return {"candidate_mask": "bool", "positive_index": "int64"}.get(name, self.dtype)
+            return {"mask": "bool", "integer": "int64"}.get(KINDS[name], self.dtype)
 
-        data: dict[str, Any] = {
+        scalars = {name: getattr(self, name) for name in USUAL}
+        return {
             "loss": self.loss,
             "dtype": self.dtype,
             "arrays": {name: encode_array(a, kind(name)) for name, a in self.arrays.items()},
@@ -132,12 +142,9 @@ class Problem:
             "similarity": self.similarity,
             "in_batch_negatives": self.in_batch_negatives,
             "reduction": self.reduction,
+            **{name: to_bits(value, self.dtype) for name, value in scalars.items() if value != USUAL[name]},
+            **({"options": dict(self.options)} if self.options else {}),
         }
-        if self.margin != 0.0:
-            data["margin"] = to_bits(self.margin, self.dtype)
-        if self.options:
-            data["options"] = dict(self.options)
-        return data
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Problem:
@@ -147,9 +154,9 @@ class Problem:
             arrays={name: decode_array(a) for name, a in data["arrays"].items()},
             temperature=from_bits(data["temperature"], dtype),
             loss=data["loss"],
-            margin=from_bits(data["margin"], dtype) if "margin" in data else 0.0,
             similarity=data["similarity"],
             in_batch_negatives=data["in_batch_negatives"],
             reduction=data["reduction"],
             options=data.get("options", {}),
+            **{name: from_bits(data[name], dtype) for name in USUAL if name in data},
         )

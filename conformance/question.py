@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
+from infonce_ref.conformance.family import KINDS, LOSSES, SCALARS
 from infonce_ref.conformance.problem import FORMATS, Problem
 
 HALF = ("float16", "bfloat16")
@@ -51,31 +53,35 @@ class Question:
     @property
     def arrays(self) -> tuple[str, ...]:
         """The array arguments that have a gradient."""
-        order = ("query", "positive_key", "negative_keys", "bilinear_weight")
-        return tuple(name for name in order if name in self.problem["arrays"])
+        found = LOSSES[self.problem["loss"]].differentiable(self.problem["arrays"])
+        return tuple(name for name in found if name not in SCALARS)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape that each output must have."""
         arrays = self.problem["arrays"]
-        rows = (arrays["query"]["shape"][0],) if self.problem["reduction"] == "none" else ()
-        return {"loss": rows, **{name: tuple(arrays[name]["shape"]) for name in self.arrays}}
+        rows = LOSSES[self.problem["loss"]].rows({name: array["shape"] for name, array in arrays.items()})
+        loss = (rows,) if self.problem["reduction"] == "none" else ()
+        return {"loss": loss, **{name: tuple(arrays[name]["shape"]) for name in self.arrays}}
+
+    @cached_property
+    def row_sizes(self) -> np.ndarray:
+        """The largest magnitude of each row of the embeddings."""
+        arrays = Problem.from_json(self.problem).arrays
+        embeddings = [arrays[name] for name in self.arrays if KINDS[name] == "embedding"]
+        return np.concatenate([[], *(np.max(np.abs(rows), axis=-1, initial=0.0).ravel() for rows in embeddings)])
 
     @property
     def has_subnormal_row(self) -> bool:
         """Whether some row holds subnormal numbers of the compute format alone: to a device that flushes, zeros."""
         smallest = np.finfo(FORMATS[self.dtype].compute).smallest_normal
-        arrays = Problem.from_json(self.problem).arrays
-        sizes = np.concatenate([np.max(np.abs(arrays[name]), axis=-1, initial=0.0).ravel() for name in self.arrays])
-        return bool(np.any((sizes > 0.0) & (sizes < smallest)))
+        return bool(np.any((self.row_sizes > 0.0) & (self.row_sizes < smallest)))
 
-    @property
+    @cached_property
     def amplification(self) -> float:
         """By how much 1/τ and the norms enlarge a number that a device flushed to zero on its way to a gradient."""
-        problem = Problem.from_json(self.problem)
-        factor = max(1.0, 1.0 / abs(problem.temperature)) if problem.temperature else 1.0
-        if problem.similarity == "cosine":
-            sizes = [np.max(np.abs(problem.arrays[name]), axis=-1) for name in self.arrays if problem.arrays[name].size]
-            shortest = min((float(np.min(s[s > 0.0], initial=1.0)) for s in sizes), default=1.0)
-            factor /= min(1.0, shortest)
+        temperature = Problem.from_json(self.problem).temperature
+        factor = max(1.0, 1.0 / abs(temperature)) if temperature else 1.0
+        if self.problem["similarity"] == "cosine":
+            factor /= float(np.min(self.row_sizes[self.row_sizes > 0.0], initial=1.0))
         return factor

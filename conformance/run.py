@@ -69,7 +69,7 @@ def runner_for(target: Any, options: Options) -> Runner:
     """A child process for `pkg.mod:attr`, this process for anything callable."""
     mapping, const, readings = dict(options.map), dict(options.const), list(options.readings)
     if not isinstance(target, str):
-        return LocalRunner(target, options.framework, map=mapping, const=const, readings=readings)
+        return LocalRunner(target, options.framework, map=mapping, const=const, readings=readings, loss=options.loss)
     return ChildRunner(
         target,
         options.framework,
@@ -78,6 +78,7 @@ def runner_for(target: Any, options: Options) -> Runner:
         map=mapping,
         const=const,
         readings=readings,
+        loss=options.loss,
     )
 
 

@@ -62,6 +62,7 @@ class LocalRunner:
                 mapping=options.get("map"),
                 const=options.get("const"),
                 readings=tuple(options.get("readings", ())),
+                loss=options.get("loss", "info_nce"),
             )
             self.adapter = Adapter(target, framework(self.framework or target.declaration.framework or "numpy"))
         hello: dict[str, Any] = self.adapter.hello()

@@ -11,7 +11,8 @@ import numpy as np
 
 from infonce_ref.conformance.adapters.frameworks import Framework, flushes_subnormals
 from infonce_ref.conformance.adapters.resolve import NotApplicable, Target
-from infonce_ref.conformance.problem import FORMATS, SCALARS, Problem
+from infonce_ref.conformance.family import LOSSES, SCALARS
+from infonce_ref.conformance.problem import FORMATS, Problem
 
 
 class Adapter:
@@ -75,11 +76,11 @@ class Adapter:
         return self.library.to_wire(value)
 
     def _values(self, problem: Problem, dtypes: Mapping[str, str], wanted: list[str], as_array: bool) -> dict[str, Any]:
-        """The problem in the framework's arrays; τ as a 0-d array if asked, the margin where its gradient is."""
+        """The problem in the framework's arrays; τ as a 0-d array if asked, other scalars where their gradients are."""
         library, dtype = self.library, problem.dtype
         arrays = {name: library.array(array, dtypes[name]) for name, array in problem.arrays.items()}
-        scalars: dict[str, Any] = {"temperature": problem.temperature, "margin": problem.margin}
-        for name in SCALARS:
+        scalars: dict[str, Any] = {name: getattr(problem, name) for name in LOSSES[problem.loss].scalars}
+        for name in scalars:
             if name in wanted or (name == "temperature" and as_array):
                 scalars[name] = library.array(np.asarray(scalars[name]), dtype)
         return {"arrays": arrays, "scalars": scalars}
@@ -92,8 +93,10 @@ class Adapter:
 
         def call(everything: Mapping[str, Any]) -> Any:
             arrays = {name: everything[name] for name in values["arrays"]}
-            tau = library.temperature(everything["temperature"], target.temperature_role)
-            return target.bound_call(target.values(problem, arrays, tau, everything["margin"]), method)()
+            scalars = {name: everything[name] for name in values["scalars"]}
+            if target.temperature_role is not None:
+                scalars["temperature"] = library.temperature(scalars["temperature"], target.temperature_role)
+            return target.bound_call(target.values(problem, arrays, scalars), method)()
 
         return library.differentiate(call, {**values["arrays"], **values["scalars"]}, tuple(wanted), self.names)
 

@@ -40,6 +40,7 @@ def load(options: dict[str, Any]) -> Adapter:
         mapping=options.get("map"),
         const=options.get("const"),
         readings=tuple(options.get("readings", ())),
+        loss=options.get("loss", "info_nce"),
     )
     name = options.get("framework") or declaration_of(function).framework or "numpy"
     return Adapter(target, framework(name))

@@ -8,42 +8,63 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MethodWrapperType
 from typing import Any
 
 from infonce_ref.conformance.adapters.declare import READINGS, Declaration, declaration_of
+from infonce_ref.conformance.family import IN_BATCH_OR_NOT, LOSSES, SCALARS
 from infonce_ref.conformance.problem import Problem
+
+# The two sides of a contrast, whatever a loss calls them.
+LEFT = (
+    "query", "q", "queries", "anchor", "anchors", "z1", "z_1", "z_i", "zi", "z_a", "za", "z0", "h1", "x1",
+    "view_a", "view1", "out_1", "emb_i", "emb_a", "image", "images", "image_features", "image_embeds",
+    "query_embeddings", "a", "reps_a",
+)  # fmt: skip
+RIGHT = (
+    "positive_key", "positive_keys", "positive", "positives", "k", "key", "keys", "pos", "z2", "z_2", "z_j",
+    "zj", "z_b", "zb", "h2", "x2", "view_b", "view2", "out_2", "emb_j", "emb_b", "text", "texts",
+    "text_features", "text_embeds", "document", "documents", "passage", "passages", "b", "reps_b",
+)  # fmt: skip
 
 # Our argument → the names that public code has for it. `scale` is 1/τ, `log_scale` its logarithm.
 ALIASES: Mapping[str, tuple[str, ...]] = {
-    "query": (
-        "query", "q", "queries", "anchor", "anchors", "z1", "z_1", "z_i", "zi", "z_a", "za", "z0", "h1", "x1",
-        "view_a", "view1", "out_1", "emb_i", "emb_a", "image", "images", "image_features", "image_embeds",
-        "query_embeddings", "a", "reps_a",
-    ),
-    "positive_key": (
-        "positive_key", "positive_keys", "positive", "positives", "k", "key", "keys", "pos", "z2", "z_2", "z_j",
-        "zj", "z_b", "zb", "h2", "x2", "view_b", "view2", "out_2", "emb_j", "emb_b", "text", "texts",
-        "text_features", "text_embeds", "document", "documents", "passage", "passages", "b", "reps_b",
-    ),
+    **dict.fromkeys(("query", "image", "view_a"), LEFT),
+    **dict.fromkeys(("positive_key", "text", "view_b", "document"), RIGHT),
     "negative_keys": ("negative_keys", "negative_key", "negatives", "negative", "neg", "negs", "n", "queue"),
+    "negative_texts": ("negative_texts", "negative_text", "hard_negative_texts"),
+    "negative_images": ("negative_images", "negative_image", "hard_negative_images"),
+    "queue": ("queue", "memory_bank", "bank", "negatives", "negative_keys"),
+    "positive_bags": ("positive_bags", "bags", "positives", "positive_keys", "video_embeds"),
+    "features": ("features", "embeddings", "feats", "z", "x", "query"),
+    "labels": ("labels", "label", "y", "target", "targets", "query_labels"),
+    "keys": ("keys", "key", "k", "candidates", "documents", "ref_emb"),
+    "key_labels": ("key_labels", "ref_labels"),
+    "targets": ("targets", "target", "soft_targets", "probabilities"),
+    "logits": ("logits", "scores", "similarities"),
     "temperature": ("temperature", "tau", "temp", "t"),
     "scale": ("scale", "logit_scale", "inv_temperature", "inverse_temperature"),
     "log_scale": ("log_scale", "log_logit_scale", "log_inv_temperature"),
+    "bias": ("bias", "logit_bias"),
     "similarity": ("similarity",),
     "bilinear_weight": ("bilinear_weight",),
     "in_batch_negatives": ("in_batch_negatives",),
     "positive_index": ("positive_index",),
     "candidate_mask": ("candidate_mask",),
+    "logit_bias": ("logit_bias",),
     "margin": ("margin",),
+    "prior": ("prior", "tau_plus", "class_prior"),
+    "beta": ("beta", "concentration"),
+    "sigma": ("sigma",),
+    "variant": ("variant",),
+    "symmetric": ("symmetric",),
     "sample_weight": ("sample_weight", "sample_weights"),
     "reduction": ("reduction",),
-}  # fmt: skip
+}
 TEMPERATURES = ("temperature", "scale", "log_scale")  # one quantity in three clothes
-OPTIONAL_ARRAYS = ("negative_keys", "bilinear_weight", "positive_index", "candidate_mask", "sample_weight")
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -77,9 +98,19 @@ def find(spec: str) -> Any:
     return found
 
 
-def role_of(name: str) -> str | None:
-    """Which of our arguments a parameter called `name` is."""
-    return next((role for role, names in ALIASES.items() if name.lower() in names), None)
+def roles_of(loss: str) -> tuple[str, ...]:
+    """The arguments that a target of `loss` may have."""
+    known = LOSSES[loss]
+    scalars = [role for name in known.scalars for role in (TEMPERATURES if name == "temperature" else (name,))]
+    in_batch = ("in_batch_negatives",) if loss in IN_BATCH_OR_NOT else ()
+    keywords = (*in_batch, *known.required, *known.options, "similarity", "reduction")
+    return (*known.arrays, *known.optional, *scalars, *keywords)
+
+
+def role_of(name: str, roles: Iterable[str] = tuple(ALIASES)) -> str | None:
+    """Which of our arguments a parameter called `name` is: the one of that name, or one that also goes by it."""
+    roles = tuple(roles)
+    return name if name in roles else next((role for role in roles if name.lower() in ALIASES[role]), None)
 
 
 @dataclass(frozen=True)
@@ -116,7 +147,9 @@ def _in_words(role: str) -> str:
     return {"scale": "1/temperature", "log_scale": "log(1/temperature)"}.get(role, role)
 
 
-def _slots(signature: inspect.Signature, mapping: Mapping[str, str], const: Mapping[str, Any]) -> Slots:
+def _slots(
+    signature: inspect.Signature, known: Sequence[str], mapping: Mapping[str, str], const: Mapping[str, Any]
+) -> Slots:
     """Match the parameters of `signature`: --const first, then --map, then the alias table."""
     parameters = signature.parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
@@ -124,7 +157,7 @@ def _slots(signature: inspect.Signature, mapping: Mapping[str, str], const: Mapp
     theirs = {name: role for role, name in mapping.items() if name in parameters or open_ended}
     roles: dict[str, str] = {role: name for name, role in theirs.items() if name not in constants}
     for name, parameter in parameters.items():
-        role = role_of(name)
+        role = role_of(name, known)
         if parameter.kind in VARIADIC or name in constants or name in theirs or role is None or role in mapping:
             continue
         if role in roles:
@@ -154,13 +187,15 @@ class Target:
     construct: Slots | None  # where the target is a class: its constructor
     call: Slots
     declaration: Declaration = field(default_factory=Declaration)
+    loss: str = "info_nce"
 
     def has(self, role: str) -> bool:
         return role in self.call.roles or (self.construct is not None and role in self.construct.roles)
 
     @property
-    def temperature_role(self) -> str:
-        return next(role for role in TEMPERATURES if self.has(role))
+    def temperature_role(self) -> str | None:
+        """What the target takes the temperature as; None where the loss has none."""
+        return next((role for role in TEMPERATURES if self.has(role)), None)
 
     @property
     def resolved(self) -> str:
@@ -173,19 +208,32 @@ class Target:
             raise NotApplicable(f"loss {problem.loss} isn't declared")
         if self.declaration.dtypes is not None and problem.dtype not in self.declaration.dtypes:
             raise NotApplicable(f"dtype {problem.dtype} isn't declared")
-        for role in OPTIONAL_ARRAYS:
+        if problem.loss != self.loss:
+            raise NotApplicable(f"the target is called as {self.loss}")
+        for role in LOSSES[self.loss].optional:
             if role in problem.arrays and not self.has(role):
                 raise NotApplicable(f"the signature has no argument for {role}")
             if role not in problem.arrays and (self.call.required(role)):
                 raise NotApplicable(f"the signature requires {role}, which this problem has not")
-        defaults = {"similarity": "cosine", "margin": 0.0, "reduction": "mean"}
-        for role, usual in defaults.items():
-            if not self.has(role) and (getattr(problem, role) != usual or role in scalars):
+        for role, usual in self._usual(problem).items():
+            if not self.has(role) and (self._asked(problem, role) != usual or role in scalars):
                 raise NotApplicable(f"the signature has no argument for {role}")
         self._check_reading(problem)
 
+    def _usual(self, problem: Problem) -> dict[str, Any]:
+        """The keywords that a target may lack, and what they then must be; None where there is no such value."""
+        known = LOSSES[self.loss]
+        alone = {"similarity": known.similarities[0]} if known.similarities else {}
+        scalars = {name: 0.0 if name == "margin" else None for name in known.scalars if name != "temperature"}
+        return {**alone, **scalars, "reduction": "mean", **known.options, **dict.fromkeys(known.required)}
+
+    @staticmethod
+    def _asked(problem: Problem, role: str) -> Any:
+        """What the problem has for a keyword."""
+        return getattr(problem, role) if role in ("similarity", "reduction", *SCALARS) else problem.option(role)
+
     def _check_reading(self, problem: Problem) -> None:
-        if self.has("in_batch_negatives") or problem.reading == "in-batch":
+        if self.loss not in IN_BATCH_OR_NOT or self.has("in_batch_negatives") or problem.reading == "in-batch":
             return
         if problem.reading not in self.declaration.readings:
             raise NotApplicable(
@@ -193,16 +241,19 @@ class Target:
                 f"--reading {'|'.join(READINGS[1:])} (and --const for what selects it)"
             )
 
-    def values(self, problem: Problem, arrays: Mapping[str, Any], temperature: Any, margin: Any) -> dict[str, Any]:
-        """By role, what the target shall receive; `temperature` already in its clothes (see `temperature_role`)."""
-        values: dict[str, Any] = {**arrays, self.temperature_role: temperature}
-        options = {
+    def values(self, problem: Problem, arrays: Mapping[str, Any], scalars: Mapping[str, Any]) -> dict[str, Any]:
+        """By role, what the target shall receive; a temperature is already in its clothes (see `temperature_role`)."""
+        values: dict[str, Any] = dict(arrays)
+        if self.temperature_role is not None:
+            values[self.temperature_role] = scalars["temperature"]
+        keywords = {
             "similarity": problem.similarity,
             "in_batch_negatives": problem.in_batch_negatives,
             "reduction": problem.reduction,
-            "margin": margin,
+            **{name: value for name, value in scalars.items() if name != "temperature"},
+            **problem.options,
         }
-        values.update({role: value for role, value in options.items() if self.has(role)})
+        values.update({role: value for role, value in keywords.items() if self.has(role)})
         return values
 
     def bound_call(self, values: Mapping[str, Any], method: str | None = None) -> Callable[[], Any]:
@@ -224,12 +275,14 @@ def resolve(
     mapping: Mapping[str, str] | None = None,
     const: Mapping[str, Any] | None = None,
     readings: tuple[str, ...] = (),
+    loss: str = "info_nce",
 ) -> Target:
-    """How to call `target`: a `pkg.mod:attr`, a function, a class, or an object with `__call__`."""
+    """How to call `target` for `loss`: a `pkg.mod:attr`, a function, a class, or an object with `__call__`."""
     mapping, const = dict(mapping or {}), dict(const or {})
+    known = roles_of(loss)
     for role in mapping:
-        if role not in ALIASES:
-            raise Unusable(f"--map {role}=…: there is no argument {role}; ours are {', '.join(ALIASES)}")
+        if role not in known:
+            raise Unusable(f"--map {role}=…: there is no argument {role} of {loss}; its are {', '.join(known)}")
     function = find(target) if isinstance(target, str) else target
     if not callable(function):
         raise Unusable(f"{function!r} can't be called")
@@ -237,12 +290,12 @@ def resolve(
         name = target if isinstance(target, str) else str(getattr(function, "__name__", type(function).__name__))
     construct, signature = None, _call_signature(function)
     if inspect.isclass(function):
-        construct = _slots(_signature(function), mapping, const)
-    call = _slots(signature, mapping, const)
+        construct = _slots(_signature(function), known, mapping, const)
+    call = _slots(signature, known, mapping, const)
     declared = declaration_of(function)
     readings = readings or declared.readings
     declaration = Declaration(declared.losses, declared.framework, declared.dtypes, declared.profiles, readings)
-    resolved = Target(name, function, construct, call, declaration)
+    resolved = Target(name, function, construct, call, declaration, loss)
     _complain(resolved, mapping, const)
     return resolved
 
@@ -268,10 +321,10 @@ def _complain(target: Target, mapping: Mapping[str, str], const: Mapping[str, An
     for theirs in const:
         if not any(theirs in slots.constants for slots in both):
             raise Unusable(f"--const {theirs}=…: {target.name} has no parameter {theirs}")
-    for role in ("query", "positive_key"):
+    for role in LOSSES[target.loss].arrays:
         if role not in target.call.roles:
             raise Unusable(f"{target.name}: no parameter looks like {role}; say which one is by --map {role}=NAME")
-    if not any(target.has(role) for role in TEMPERATURES):
+    if "temperature" in LOSSES[target.loss].scalars and target.temperature_role is None:
         raise Unusable(
             f"{target.name}: no parameter looks like temperature; say which one is by --map temperature=NAME "
             "(or scale=NAME for 1/temperature)"

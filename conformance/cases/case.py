@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from infonce_ref.conformance.problem import SCALARS, Problem
+from infonce_ref.conformance.family import IN_BATCH_OR_NOT, LOSSES, SCALARS
+from infonce_ref.conformance.problem import Problem
 
 FULL = ("float64", "float32")
 HALF = ("float16", "bfloat16")
@@ -56,23 +57,55 @@ Cases = Callable[[], Iterator[Case]]
 
 
 def call(arrays: Mapping[str, np.ndarray], temperature: float, dtype: str = "float32", **options: Any) -> Problem:
-    """The problem that asks for info_nce of `arrays`, written in `dtype`."""
+    """The problem that asks for info_nce (`loss=` another) of `arrays`, written in `dtype`."""
     return Problem(dtype=dtype, arrays=dict(arrays), temperature=temperature, **options)
+
+
+# What each loss computes, as a clause; info_nce's depend on its arguments.
+DEFINITIONS: Mapping[str, tuple[str, ...]] = {
+    "info_nce_from_logits": ("logits.rows",),
+    "clip": ("clip.mean",),
+    "nt_xent": ("nt-xent.rows",),
+    "dcl": ("dcl.rows",),
+    "debiased": ("debiased.rows",),
+    "hard_negative": ("hard-negative.rows",),
+    "moco": ("moco.queue",),
+    "gte": ("gte.rows",),
+    "mil_nce": ("mil-nce.rows",),
+    "soft_nce": ("soft-nce.rows",),
+    "sup_con": ("sup-con.positives",),
+    "siglip": ("siglip.rows", "scale.bias"),
+    "triplet": ("triplet.rows",),
+    "n_pair": ("n-pair.rows",),
+}
+MASKS: Mapping[str, str] = {
+    "clip": "clip.mask",
+    "nt_xent": "nt-xent.mask",
+    "gte": "gte.mask",
+    "mil_nce": "mil-nce.mask",
+}
 
 
 def implied(problem: Problem) -> Iterator[str]:
     """The clauses on which the answer to any problem like this depends."""
-    yield f"similarity.{problem.similarity}"
-    yield "scale.temperature"
+    loss = LOSSES[problem.loss]
+    if loss.similarities:
+        yield f"similarity.{problem.similarity}"
+    if "temperature" in loss.scalars:
+        yield "scale.temperature"
     if problem.margin != 0.0:
         yield "scale.margin"
-    yield from (f"candidates.{part}" for part in problem.reading.split("+"))
-    yield "candidates.positive"
+    yield from definition(problem)
     if "positive_index" in problem.arrays:
         yield "candidates.index"
     if "candidate_mask" in problem.arrays:
         yield "candidates.mask"
-    yield "rows.softplus"
+        if problem.loss in MASKS:
+            yield MASKS[problem.loss]
+    if "logit_bias" in problem.arrays:
+        yield "scale.logit-bias"
+    if problem.loss == "info_nce":
+        yield "rows.softplus"
     yield f"reduction.{problem.reduction}"
     if "sample_weight" in problem.arrays:
         yield "reduction.weight"
@@ -82,8 +115,23 @@ def implied(problem: Problem) -> Iterator[str]:
             yield "gradient." + name.replace("_", "-")
 
 
+def definition(problem: Problem) -> Iterator[str]:
+    """The clauses that say what the loss is."""
+    if problem.loss in IN_BATCH_OR_NOT:
+        yield from (f"candidates.{part}" for part in problem.reading.split("+"))
+        yield "candidates.positive"
+    yield from DEFINITIONS.get(problem.loss, ())
+    if problem.option("sigma") is not None:
+        yield "dcl.weighted"
+    if problem.option("symmetric"):
+        yield "mil-nce.symmetric"
+    if problem.loss == "sup_con":
+        yield f"sup-con.{problem.option('variant')}"
+        yield "sup-con.keys" if "keys" in problem.arrays else "sup-con.self"
+
+
 def outputs(problem: Problem) -> Mapping[str, tuple[int, ...]]:
     """The shape of each number or array that a call gives back: the loss and the gradients."""
-    loss = (len(problem.arrays["query"]),) if problem.reduction == "none" else ()
+    loss = (problem.rows,) if problem.reduction == "none" else ()
     grads = {name: () if name in SCALARS else problem.arrays[name].shape for name in problem.differentiable}
     return {"loss": loss, **grads}

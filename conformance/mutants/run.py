@@ -25,6 +25,7 @@ from typing import Any
 
 from infonce_ref.conformance.adapters.resolve import Unusable
 from infonce_ref.conformance.checks import Check, Outcome, behaviour, checks_of
+from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.judge import exact
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.mutants import MUTANTS, Mutant, purities
@@ -103,8 +104,7 @@ class AskOnce(Session):
 
     def ask(self, problem: Mapping[str, Any], want: Sequence[str], as_array: bool = False) -> dict[str, Any]:
         if problem is not self.asked:
-            arrays = ("query", "positive_key", "negative_keys", "bilinear_weight")
-            everything = ("loss", *(name for name in arrays if name in problem["arrays"]), "temperature", "margin")
+            everything = ("loss", *LOSSES[problem["loss"]].differentiable(problem["arrays"]))
             self.asked, self.reply = problem, super().ask(problem, everything, as_array=True)
         return dict(self.reply)
 

@@ -11,7 +11,8 @@ import pytest
 
 from infonce_ref.conformance.adapters.declare import adapter
 from infonce_ref.conformance.adapters.frameworks import framework, split
-from infonce_ref.conformance.adapters.resolve import ALIASES, NotApplicable, Unusable, find, resolve
+from infonce_ref.conformance.adapters.resolve import ALIASES, NotApplicable, Unusable, find, resolve, roles_of
+from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.problem import Problem
 
 PAIR = {"query": np.ones((2, 3)), "positive_key": np.ones((2, 3))}
@@ -22,13 +23,16 @@ SHARED = Problem("float32", {**PAIR, "negative_keys": np.ones((4, 3))}, 0.5, in_
 def given(target: Any, problem: Problem = PLAIN, **options: Any) -> Any:
     """What `target` returns when it is called as resolved."""
     resolved = resolve(target, **options)
-    tau = framework("numpy").temperature(problem.temperature, resolved.temperature_role)
-    return resolved.bound_call(resolved.values(problem, problem.arrays, tau, problem.margin))()
+    tau = framework("numpy").temperature(problem.temperature, str(resolved.temperature_role))
+    scalars = {"temperature": tau, "margin": problem.margin}
+    return resolved.bound_call(resolved.values(problem, problem.arrays, scalars))()
 
 
-def test_no_name_stands_for_two_arguments() -> None:
-    """The alias table is a function from names to arguments."""
-    names = [name for group in ALIASES.values() for name in group]
+@pytest.mark.parametrize("loss", LOSSES)
+def test_no_name_stands_for_two_arguments(loss: str) -> None:
+    """For each loss the alias table is a function from names to arguments, an argument's own name going before."""
+    roles = roles_of(loss)
+    names = [name for role in roles for name in ALIASES[role] if name == role or name not in roles]
     assert len(names) == len(set(names))
 
 
