@@ -1,7 +1,8 @@
 """What exactly is InfoNCE, and does this code compute it? A reference for the loss family, in pure Array API."""
 
 from infonce_ref.losses.info_nce import InfoNCEGrads, info_nce
+from infonce_ref.queue import KeyQueue
 
 __version__ = "0.1.0"
 
-__all__ = ["InfoNCEGrads", "info_nce"]
+__all__ = ["InfoNCEGrads", "KeyQueue", "info_nce"]

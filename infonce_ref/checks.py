@@ -146,3 +146,21 @@ def block_size(value: object) -> None:
         raise TypeError(f"block_size must be None or an integer, got {value!r} [stream.domain]")
     if value < 1:
         raise ValueError(f"block_size must be ≥ 1, got {value!r} [stream.domain]")
+
+
+def at_least_one(name: str, value: object, clause: str) -> None:
+    """A Python integer ≥ 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r} [{clause}]")
+    if value < 1:
+        raise ValueError(f"{name} must be ≥ 1, got {value!r} [{clause}]")
+
+
+def real_number(name: str, value: object, clause: str, *, above: float = -math.inf) -> float:
+    """A finite Python real number above a limit, as a float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {value!r} [{clause}]")
+    if not above < float(value) < math.inf:
+        allowed = "finite" if above == -math.inf else f"> {above:g} and finite"
+        raise ValueError(f"{name} must be {allowed}, got {value!r} [{clause}]")
+    return float(value)
