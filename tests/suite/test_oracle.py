@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from mpmath import mp, mpf
 
 from infonce_ref.conformance.oracle import Answer, agree, definition, second
+from infonce_ref.conformance.oracle.definition import candidates, similarity
 from infonce_ref.conformance.problem import Problem
 
 CRITERION = 1e-30
@@ -416,47 +418,48 @@ def test_the_callers_precision_is_left_alone() -> None:
 # --- the comparison can fail -----------------------------------------------------------------------
 
 
-right_sets = definition.candidate_sets
-
-
-def keep_positive_among_negatives(asked: Problem) -> definition.Sets:
+def positive_among_negatives(asked: Problem) -> list[candidates.Entry]:
     """The positive counted twice in the denominator."""
-    sets = right_sets(asked)
-    return definition.Sets(sets.positive, np.ones_like(sets.negative), sets.in_batch)
+    return [(row._replace(negative=row.negative + row.positive),) for (row,) in candidates.info_nce(asked)]
+
+
+positive_twice = definition.LOSSES["info_nce"]._replace(entries=positive_among_negatives)
 
 
 def no_projection(x: np.ndarray, g: np.ndarray) -> np.ndarray:
     """The gradient by the unit row taken for that by the row."""
-    return g / definition.nonzero_norm(x)
+    return g / similarity.nonzero_norm(x)
 
 
-def mean_over_rows(asked: Problem) -> tuple[np.ndarray, np.ndarray]:
+def mean_over_rows(asked: Problem, counted: list[bool]) -> tuple[np.ndarray, np.ndarray]:
     """The weighted mean divided by N instead of Σ w."""
-    weight = definition.exact(asked.arrays["sample_weight"])
+    weight = similarity.exact(asked.arrays["sample_weight"])
     return weight / len(weight), weight
 
 
 def norm_with_an_eps(x: np.ndarray) -> np.ndarray:
     """An eps in the norm, far below double precision."""
-    return definition.sqrt((x * x).sum(axis=-1, keepdims=True) + mpf("1e-26"))
+    return similarity.sqrt((x * x).sum(axis=-1, keepdims=True) + mpf("1e-26"))
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"),
+    ("module", "name", "wrong"),
     [
-        ("candidate_sets", keep_positive_among_negatives),
-        ("unit_pullback", no_projection),
-        ("reduction_weights", mean_over_rows),
-        ("nonzero_norm", norm_with_an_eps),
+        (definition, "LOSSES", {"info_nce": positive_twice}),
+        (similarity, "unit_pullback", no_projection),
+        (definition, "reduction_weights", mean_over_rows),
+        (similarity, "nonzero_norm", norm_with_an_eps),
     ],
 )
-def test_a_wrong_definition_is_caught(name: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_definition_is_caught(
+    module: ModuleType, name: str, wrong: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of these mistakes in the first oracle leaves the criterion, by far."""
     query, keys = aligned(4)
     asked = problem(query, keys, tau=0.5, sample_weight=[1.0, 2.0, 0.5])
     right = second.evaluate(asked)
     assert agree(definition.evaluate(asked), right) < CRITERION
-    monkeypatch.setattr(definition, name, wrong)
+    monkeypatch.setattr(module, name, wrong)
     assert agree(definition.evaluate(asked), right) > 1e3 * CRITERION
 
 
