@@ -88,7 +88,12 @@ def matching(checks: Iterable[Check], pattern: str | None) -> list[Check]:
     """The checks in whose id `pattern`, which may be a shell pattern, is found."""
     if pattern is None:
         return list(checks)
-    return [c for c in checks if pattern in c.id or fnmatchcase(c.id, f"*{pattern}*")]
+    return [c for c in checks if matches(pattern, c.id)]
+
+
+def matches(pattern: str, check_id: str) -> bool:
+    """Whether `pattern`, which may be a shell pattern, is found in the id."""
+    return pattern in check_id or fnmatchcase(check_id, f"*{pattern}*")
 
 
 def in_profiles(checks: Iterable[Check], profiles: Sequence[str]) -> list[Check]:

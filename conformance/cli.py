@@ -13,8 +13,7 @@ from importlib import import_module
 
 from infonce_ref.conformance.adapters.resolve import Unusable
 from infonce_ref.conformance.fresh import MissingExtra
-from infonce_ref.conformance.results import Exit
-from infonce_ref.conformance.run import Usage
+from infonce_ref.conformance.results import Exit, Usage
 
 # A subcommand is a module of `commands`, of its name, with a function `add_parser(commands)`.
 COMMANDS = (

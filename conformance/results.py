@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import infonce_ref
-from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, Outcome
+from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, Outcome, Status
 from infonce_ref.conformance.load import EDITION
+
+if TYPE_CHECKING:
+    from infonce_ref.conformance.known import KnownFailures
 
 FAILING = ("fail", "error", "timeout")
 
 
 class Exit(IntEnum):
-    """Exit codes of the command."""
+    """Exit codes of the command; of several that hold, 1 goes before 5 and 5 before 4."""
 
     CONFORMS = 0
     DOES_NOT = 1
     USAGE = 2
     UNUSABLE = 3  # the target, or the suite itself, can't be run
-    STALE = 4  # kept for known failures that no longer fail
+    STALE = 4  # a known failure passes, matches nothing or has expired
     INCOMPLETE = 5  # nothing ran of what was required
+
+
+class Usage(ValueError):
+    """What was asked for makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +44,28 @@ class Result:
 
     check: Check
     outcome: Outcome
+    known: str | None = None  # why it is expected to fail
+    replies: tuple[Mapping[str, Any], ...] = ()  # the raw outputs that it was judged by
 
     @property
-    def status(self) -> str:
-        return self.outcome.status
+    def status(self) -> Status:
+        if self.known is None or not self.ran:
+            return self.outcome.status
+        return "xfail" if self.wrong else "xpass"
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it isn't as it should be, known or not."""
+        return self.outcome.status in FAILING
 
     @property
     def failed(self) -> bool:
+        """Whether that counts."""
         return self.status in FAILING
 
     @property
     def ran(self) -> bool:
-        return self.status != "n/a"
+        return self.outcome.status != "n/a"
 
     @property
     def part(self) -> str:
@@ -64,7 +82,7 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """The line that a report holds; the raw outputs are in it, to be judged again."""
-        worst, reply = self.outcome.worst, self.outcome.reply
+        worst = self.outcome.worst
         line: dict[str, Any] = {
             "type": "result",
             "id": self.check.id,
@@ -84,8 +102,9 @@ class Result:
                 "got": worst.got,
                 "bound": worst.bound,
             }
-        if "loss" in reply:
-            line["raw"] = {"loss": reply["loss"], "grad": reply.get("grad", {})}
+        if self.known is not None:
+            line["known"] = self.known
+        line["raw"] = [{key: value for key, value in reply.items() if key != "id"} for reply in self.replies]
         return line
 
 
@@ -110,7 +129,12 @@ class Report:
     required: tuple[str, ...] = REQUIRED
     named: bool = False  # the required profiles were named one by one, so each of them must have run
     command: tuple[str, ...] = ()  # what to type to run this again
+    only: str | None = None  # the pattern that the checks were chosen by
+    known: KnownFailures | None = None
+    every: Collection[str] = ()  # ids of all the checks of the loss, chosen or not
+    date: datetime.date = field(default_factory=datetime.date.today)
     results: list[Result] = field(default_factory=list)
+    capabilities: list[str] = field(default_factory=list)  # where what is declared isn't what was found
 
     def header(self) -> dict[str, Any]:
         return {
@@ -123,12 +147,23 @@ class Report:
             "resolved": self.hello.get("resolved"),
             "framework": self.hello.get("framework"),
             "versions": {"python": platform.python_version(), **self.hello.get("versions", {})},
+            "declared": {key: self.hello.get(key) for key in ("dtypes", "profiles", "flushes")},
             "seed": self.seed,
+            "only": self.only,
             "required": list(self.required),
+            "named": self.named,
+            "date": self.date.isoformat(),
+            "known": [entry.to_json() for entry in self.known.entries] if self.known else [],
         }
 
     def footer(self) -> dict[str, Any]:
-        return {"type": "footer", "counts": dict(sorted(self.counts().items())), "exit": int(self.exit_code)}
+        return {
+            "type": "footer",
+            "counts": dict(sorted(self.counts().items())),
+            "capabilities": list(self.capabilities),
+            "stale": self.stale,
+            "exit": int(self.exit_code),
+        }
 
     def counts(self, profile: str | None = None) -> Counter[str]:
         """Statuses, counted."""
@@ -143,8 +178,13 @@ class Report:
         present = {r.check.profile for r in self.results}
         return [*(p for p in PROFILES if p in present), *sorted(present - {*PROFILES})]
 
+    @property
+    def stale(self) -> list[str]:
+        """The known failures that have to go, each with why."""
+        return self.known.stale(self.results, self.required, self.every) if self.known else []
+
     def scores(self, profile: str) -> dict[str, ClauseScore]:
-        """By clause, what of it ran in `profile`; a failure counts where it is blamed."""
+        """By clause, what of it ran in `profile`; a failure, known or not, counts where it is blamed."""
         blame = self.blame()
         table: dict[str, list[Result]] = {}
         for result in self.of(profile):
@@ -163,18 +203,19 @@ class Report:
             for clause in result.clauses if result.ran else ():
                 for part in (result.part, "all"):
                     ran[clause, part] += 1
-                    failed[clause, part] += result.failed
+                    failed[clause, part] += result.wrong
 
         def rates(clause: str, part: str) -> tuple[Fraction, ...]:
             return tuple(Fraction(failed[clause, p], ran[clause, p]) for p in (part, "all"))
 
         blame = {}
-        for result in self.failures():
+        for result in (r for r in self.results if r.wrong):
             most = max((rates(clause, result.part) for clause in result.clauses), default=())
             blame[result.check.id] = tuple(c for c in result.clauses if rates(c, result.part) == most)
         return blame
 
     def failures(self, profiles: Iterable[str] | None = None) -> list[Result]:
+        """The failures that count: those that aren't known."""
         wanted = self.profiles if profiles is None else tuple(profiles)
         return [r for r in self.results if r.failed and r.check.profile in wanted]
 
@@ -190,7 +231,7 @@ class Report:
             return Exit.DOES_NOT
         if not any(r.ran for r in required) or (self.named and self.missing):
             return Exit.INCOMPLETE
-        return Exit.CONFORMS
+        return Exit.STALE if self.stale else Exit.CONFORMS
 
     @property
     def conforms(self) -> bool:
@@ -206,7 +247,12 @@ class Report:
             return f"does not conform to {names}: {len(failures)} checks fail, of {', '.join(clauses)}"
         if self.exit_code is Exit.INCOMPLETE:
             return f"incomplete: nothing ran of {missing or names}"
-        return f"conforms to {names}" + (f"; not applicable: {missing}" if missing else "")
+        counts = Counter(r.status for r in self.results if r.check.profile in self.required)
+        known = f" but for {counts['xfail']} known failures" if counts["xfail"] else ""
+        missing = f"; not applicable: {missing}" if missing else ""
+        if self.exit_code is Exit.STALE:
+            return f"conforms to {names}{known}{missing}, but {len(self.stale)} known failures are stale"
+        return f"conforms to {names}{known}{missing}"
 
     def __str__(self) -> str:
         lines = [f"{self.target}: {self.verdict()}"]
@@ -217,7 +263,7 @@ class Report:
 
 def _score(results: Sequence[Result]) -> ClauseScore:
     ratios = [r.r for r in results if r.r is not None]
-    return ClauseScore(sum(not r.failed for r in results), len(results), max(ratios, default=None))
+    return ClauseScore(sum(not r.wrong for r in results), len(results), max(ratios, default=None))
 
 
 def explain(result: Result, clauses: Sequence[str] | None = None) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from infonce_ref.conformance.adapters.declare import READINGS
 from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, all_checks, matching
 from infonce_ref.conformance.fresh import DEFAULT_SEED
+from infonce_ref.conformance.known import KnownFailures
 from infonce_ref.conformance.load import digest, losses
-from infonce_ref.conformance.results import Report, Result
+from infonce_ref.conformance.results import Report, Result, Usage
 from infonce_ref.conformance.runner import ChildRunner, LocalRunner, Runner
 from infonce_ref.conformance.session import Session
 
-
-class Usage(ValueError):
-    """The run was asked for in a way that makes no sense."""
+WIRES = ("json", "text")  # what a program that is asked over its standard input and output may speak
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Options:
     timeout: float = 20.0
     memory: float = 4.0  # GiB beyond what the target's process has once it is ready
     vectors: Any = None  # a folder in place of the suite's own
+    wire: str | None = None  # json or text: the target is a command, a program that answers over that wire
 
     def __post_init__(self) -> None:
         known = losses(self.vectors)
@@ -48,6 +49,8 @@ class Options:
                 raise Usage(f"reading must be some of {', '.join(READINGS)}, got {reading!r}")
         if isinstance(self.seed, str) and self.seed != "random":
             raise Usage(f"seed must be an integer or random, got {self.seed!r}")
+        if self.wire not in (None, *WIRES):
+            raise Usage(f"wire must be one of {', '.join(WIRES)}, got {self.wire!r}")
         if not self.timeout > 0:
             raise Usage(f"timeout must be > 0, got {self.timeout}")
 
@@ -84,10 +87,16 @@ def runner_for(target: Any, options: Options) -> Runner:
 
 def chosen(options: Options, seed: int) -> list[Check]:
     """The checks that the options choose; Usage if the pattern matches none."""
-    checks = matching(all_checks(options.loss, seed, options.vectors), options.only)
+    return selection(options, seed)[0]
+
+
+def selection(options: Options, seed: int) -> tuple[list[Check], list[str]]:
+    """The checks that the options choose, and the ids of all that there are; Usage if the pattern matches none."""
+    every = all_checks(options.loss, seed, options.vectors)
+    checks = matching(every, options.only)
     if not checks:
         raise Usage(f"no check matches {options.only!r}" if options.only else f"there are no checks of {options.loss}")
-    return checks
+    return checks, [check.id for check in every]
 
 
 def name_of(target: Any) -> str:
@@ -103,6 +112,7 @@ def new_report(target: Any, options: Options, seed: int) -> Report:
         vectors=digest(options.loss, options.vectors),
         required=options.required,
         named=options.profile not in (None, "all"),
+        only=options.only,
     )
 
 
@@ -110,20 +120,27 @@ def run(session: Session, checks: list[Check], report: Report, tell: Callable[[R
     """Fill `report` with a result for every check, telling each one as it comes."""
     report.hello = dict(session.hello)
     for check in checks:
-        result = Result(check, check.run(session))
+        session.replies = []
+        outcome = check.run(session)
+        known = report.known.reason_for(check) if report.known else None
+        result = Result(check, outcome, known, tuple(session.replies))
         report.results.append(result)
         tell(result)
 
 
-def check_loss(fn: Any, loss: str = "info_nce", framework: str | None = None, **options: Any) -> Report:
+def check_loss(
+    fn: Any, loss: str = "info_nce", framework: str | None = None, known: str | Path | None = None, **options: Any
+) -> Report:
     """Judge `fn`, a callable (in this process) or `pkg.mod:attr` (in its own), and return the report.
 
-    Options are those of `Options`: profile, only, seed, reading, map, const, timeout, memory.
+    `known` is a file of known failures. The other options are those of `Options`: profile, only, seed, reading, map,
+    const, timeout, memory.
     """
     asked = Options(loss=loss, framework=framework, **options)
     seed = asked.drawn_seed()
     report = new_report(fn, asked, seed)
-    checks = chosen(asked, seed)
+    report.known = None if known is None else KnownFailures.load(Path(known))
+    checks, report.every = selection(asked, seed)
     session = Session(runner_for(fn, asked))
     try:
         run(session, checks, report, lambda _: None)

@@ -14,6 +14,7 @@ class Session:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+        self.replies: list[Mapping[str, Any]] = []  # since someone last looked
         self.answered = 0  # replies with numbers: without one, the target was never called
         self.has_gradient: dict[str, bool] = {}  # what the first gradients returned declare
         self._hello: dict[str, Any] | None = None
@@ -45,6 +46,7 @@ class Session:
             "temperature_as": "array" if as_array else "float",
         }
         reply = self.runner.ask(request)
+        self.replies.append(reply)
         if "loss" in reply:
             self.answered += 1
             for name in want:

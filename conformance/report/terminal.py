@@ -60,6 +60,10 @@ class Terminal:
             self._failure(report, result, blame[result.check.id], hidden)
         style = {0: "bold green", 1: "bold red"}.get(int(report.exit_code), "bold yellow")
         self.console.print()
+        for capability in report.capabilities:
+            self.line(capability, "yellow")
+        for entry in report.stale:
+            self.line(f"stale known failure: {entry}", "yellow")
         self.line(f"{report.target} {report.verdict()}", style)
 
     def _profile(self, report: Report, profile: str) -> None:

@@ -15,8 +15,8 @@ from infonce_ref.conformance.checks import PROFILES, all_checks, judge_values, m
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.fresh import DEFAULT_SEED, fresh_questions
 from infonce_ref.conformance.load import vector_questions
-from infonce_ref.conformance.results import Exit, Report
-from infonce_ref.conformance.run import Options, Usage
+from infonce_ref.conformance.results import Exit, Report, Usage
+from infonce_ref.conformance.run import Options
 from tests.suite import implementations
 
 FEW = "info_nce.[bfcsn]*"  # benign, fresh, call, sharp, norms, …

@@ -105,12 +105,13 @@ def test_a_report_has_header_results_and_footer(tmp_path: Path) -> None:
     head, *results, foot = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
     assert head["type"] == "header"
     assert {"edition", "suite", "vectors", "target", "framework", "versions", "seed"} <= {*head}
-    assert foot == {"type": "footer", "counts": {"fail": 1, "n/a": 2}, "exit": 1}
+    counts = {"fail": 1, "n/a": 2}
+    assert foot == {"type": "footer", "counts": counts, "capabilities": [], "stale": [], "exit": 1}
     loss = next(r for r in results if r["id"].endswith("/loss"))
     assert {"id", "clauses", "profile", "level", "status", "r", "reason", "raw"} <= {*loss}
     assert loss["status"] == "fail"
     assert loss["r"] > 1
-    assert loss["raw"]["loss"]["dtype"] == "float64"
+    assert loss["raw"][0]["loss"]["dtype"] == "float64"
 
 
 def test_an_interrupted_report_has_no_footer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
