@@ -2,7 +2,8 @@
 
 from infonce_ref.losses.info_nce import InfoNCEGrads, info_nce
 from infonce_ref.queue import KeyQueue
+from infonce_ref.scale import temperature_from_logit_scale
 
 __version__ = "0.1.0"
 
-__all__ = ["InfoNCEGrads", "KeyQueue", "info_nce"]
+__all__ = ["InfoNCEGrads", "KeyQueue", "info_nce", "temperature_from_logit_scale"]
