@@ -1,0 +1,214 @@
+"""A report's lines as what the other forms are made from: one path for a run that has just ended and for a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+from infonce_ref.conformance.checks import Check, Outcome
+from infonce_ref.conformance.clauses import sentences
+from infonce_ref.conformance.judge import Measure
+from infonce_ref.conformance.reproduce import Reproducer
+from infonce_ref.conformance.results import Exit, Report, Result
+from infonce_ref.conformance.run import Usage
+
+Line = Mapping[str, Any]
+STATUSES = ("fail", "error", "timeout", "xpass", "xfail", "pass", "n/a")  # worst first
+MOST_BYTES = 256 * 2**20
+MOST_LINES = 200_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One implementation's report."""
+
+    header: Line
+    results: Sequence[Line]
+    footer: Line | None  # None: the run was cut short
+
+    @property
+    def name(self) -> str:
+        return str(self.header["target"])
+
+    @property
+    def versions(self) -> str:
+        return ", ".join(f"{name} {version}" for name, version in self.header.get("versions", {}).items())
+
+    @cached_property
+    def report(self) -> Report:
+        """The same as the suite holds it: counts, scores, whom to blame, the verdict."""
+        header = self.header
+        return Report(
+            loss=header["loss"],
+            target=self.name,
+            seed=header["seed"],
+            vectors=str(header.get("vectors")),
+            hello={name: header.get(name) for name in ("resolved", "framework", "versions")},
+            required=tuple(header["required"]),
+            command=tuple(header.get("command") or ()),
+            results=[_result(line) for line in self.results],
+        )
+
+    @cached_property
+    def blame(self) -> Mapping[str, tuple[str, ...]]:
+        return self.report.blame()
+
+    @cached_property
+    def reproducer(self) -> Reproducer:
+        return Reproducer(self.header)
+
+    @property
+    def exit(self) -> int:
+        """The run's exit code, as it was."""
+        return int(Exit.INCOMPLETE if self.footer is None else self.footer["exit"])
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in one sentence."""
+        if self.footer is None:
+            return f"incomplete: the run was cut short after {len(self.results)} checks"
+        return self.report.verdict()
+
+    @property
+    def conforms(self) -> bool:
+        return self.exit == Exit.CONFORMS
+
+    def required(self, line: Line) -> bool:
+        return line["profile"] in self.header["required"]
+
+    def sentences(self, line: Line) -> list[tuple[str, str]]:
+        """The clauses to blame for a failure, and what they say."""
+        return [(clause, sentences().get(clause, "")) for clause in self.blame.get(line["id"], tuple(line["clauses"]))]
+
+    @property
+    def command(self) -> str:
+        """What to type to run this again, less the profile and the pattern."""
+        words = self.header.get("command") or self._guessed()
+        return shlex.join(map(str, words))
+
+    def _guessed(self) -> list[str]:
+        framework = self.header.get("framework")
+        words = ["infonce-conformance", "run", self.name, "--loss", str(self.header["loss"])]
+        words += ["--framework", str(framework)] if framework else []
+        return [*words, "--seed", str(self.header["seed"])]
+
+    def again(self, line: Line) -> str:
+        """The command that reruns just this check."""
+        return f"{self.command} {narrowed(line)}"
+
+    def note(self, line: Line) -> str:
+        """Which mistake the check is there for."""
+        if line.get("note"):
+            return str(line["note"])
+        question = self.reproducer.question(line)
+        return question.note if question is not None else ""
+
+
+def narrowed(line: Line) -> str:
+    """The options that leave just this check."""
+    return shlex.join(["--profile", str(line["profile"]), "--only", str(line["id"])])
+
+
+def diagnosis(line: Line) -> list[str]:
+    """What the suite thinks is the mistake, if it thinks so: a sentence, or several."""
+    found = line.get("diagnosis") or []
+    return [str(found)] if isinstance(found, str) else [str(sentence) for sentence in found]
+
+
+def failing(lines: Iterable[Line]) -> list[Line]:
+    """The results that went wrong, expected or not."""
+    return [line for line in lines if line["status"] not in ("pass", "n/a")]
+
+
+def number(r: Any) -> float | None:
+    """r of a line: a number, "inf" or null."""
+    return None if r is None else float(r)
+
+
+def short(r: float | None) -> str:
+    """r for people."""
+    if r is None:
+        return ""
+    return "∞" if math.isinf(r) else f"{r:.2g}"
+
+
+def _result(line: Line) -> Result:
+    def judge(_: Any) -> NoReturn:
+        raise RuntimeError("a result that was read can't be asked again")
+
+    r, worst = number(line.get("r")), line.get("worst") or {}
+    found = {name: str(worst.get(name, "")) for name in ("expected", "got", "bound")}
+    measure = None if r is None else Measure(r, tuple(worst.get("index", ())), **found)
+    clauses = tuple(line["clauses"])
+    check = Check(line["id"], clauses, line["profile"], line.get("level", "MUST"), str(line.get("dtype")), "", judge)
+    return Result(check, Outcome(line["status"], str(line.get("reason", "")), measure, str(worst.get("output", ""))))
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def run_of(report: Report) -> Run:
+    """A run that has just ended, as its own record tells it."""
+    return from_lines([report.header(), *(result.record() for result in report.results), report.footer()])
+
+
+def read(path: Path) -> Run:
+    """The report that `run --report` wrote to `path`; Usage says what is wrong with anything else."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise Usage(f"{path} is larger than {MOST_BYTES >> 20} MiB")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"can't read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if len(lines) > MOST_LINES:
+        raise Usage(f"{path} has more than {MOST_LINES} lines")
+    try:
+        return from_lines([_parsed(line, i) for i, line in enumerate(lines, 1) if line.strip()])
+    except ValueError as error:
+        raise Usage(f"{path} is no report: {error}") from error
+
+
+def from_lines(lines: Sequence[Line]) -> Run:
+    """The run that these lines record; ValueError where they don't."""
+    if not lines or lines[0].get("type") != "header":
+        raise ValueError("it doesn't begin with a header")
+    footer = lines[-1] if lines[-1].get("type") == "footer" else None
+    results = lines[1 : None if footer is None else -1]
+    _must(lines[0], {"target": str, "loss": str, "seed": int, "required": list})
+    if footer is not None:
+        _must(footer, {"exit": int})
+    for line in results:
+        if line.get("type") != "result":
+            raise ValueError(f"a line of type {line.get('type')!r} among the results")
+        _must(line, {"id": str, "clauses": list, "profile": str, "status": str})
+        if line["status"] not in STATUSES or not all(isinstance(clause, str) for clause in line["clauses"]):
+            raise ValueError(f"{line['id']}: a status or clause that there isn't")
+        if line.get("r") not in (None, "inf") and (
+            isinstance(line["r"], bool) or not isinstance(line["r"], int | float)
+        ):
+            raise ValueError(f'{line["id"]}: r is neither a number nor "inf" nor null')
+        if not isinstance(line.get("worst", {}), dict):
+            raise ValueError(f"{line['id']}: worst isn't an object")
+    return Run(lines[0], results, footer)
+
+
+def _parsed(text: str, number: int) -> Line:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number} isn't JSON") from error
+    if not isinstance(line, dict):
+        raise ValueError(f"line {number} isn't an object")
+    return line
+
+
+def _must(line: Line, types: Mapping[str, type]) -> None:
+    for name, kind in types.items():
+        if not isinstance(line.get(name), kind):
+            raise ValueError(f"its {line.get('type')} has no {name} that is of type {kind.__name__}")
