@@ -205,13 +205,12 @@ def _patterns(ids: Iterable[str]) -> list[str]:
     """Patterns for each id, the broadest first: a dtype, an output, a class, a class in one dtype, …, the id itself."""
     found: dict[str, int] = {}
     for check_id in ids:
-        problem, dtype, part = (*check_id.split("/"), "", "")[:3]
-        kind = ".".join(problem.split("#")[0].split("@")[0].split(".")[: 3 if ".fresh." in problem else 2])
-        # a behaviour's id has no third part
-        end = f"/{part}" if part else ""
-        broad = [f"*/{dtype}/*", f"*/*{end}", f"*/{dtype}{end}"] if part else []
-        narrow = [f"{kind}.*", f"{kind}.*/{dtype}", f"{kind}.*{end}", f"{kind}.*/{dtype}{end}", f"{problem}/", check_id]
-        for breadth, pattern in enumerate([*broad, *narrow]):
+        problem, *rest = check_id.split("/")  # rest: dtype and output; a behaviour of all outputs has a dtype alone
+        names = problem.split("#")[0].split("@")[0].split(".")
+        ends = ["/".join(["", *words]) for words in ([], rest[:1], ["*", *rest[1:]], rest)]
+        kinds = [".".join(names[:depth]) + "." for depth in range(1, len(names))]
+        patterns = [*(f"{kind}*{end}" for kind in kinds for end in ends), f"{problem}/", check_id]
+        for breadth, pattern in enumerate(patterns):
             found.setdefault(pattern, breadth)
     return sorted(found, key=lambda pattern: (found[pattern], pattern))
 
