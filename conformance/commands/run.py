@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from infonce_ref.conformance.adapters.declare import READINGS
 from infonce_ref.conformance.checks import REQUIRED
 from infonce_ref.conformance.fresh import DEFAULT_SEED, MissingExtra
-from infonce_ref.conformance.results import Record, Result
-from infonce_ref.conformance.run import Options, Usage, chosen, new_report, run, runner_for
+from infonce_ref.conformance.known import DEFAULT_FILE, as_toml, drafted, known_failures, refuse_to_overwrite
+from infonce_ref.conformance.results import Record, Report, Result, Usage
+from infonce_ref.conformance.run import WIRES, Options, new_report, run, runner_for, selection
+from infonce_ref.conformance.runner import Runner
 from infonce_ref.conformance.session import Session
 
 EXTRA = "pip install 'infonce-ref[conformance]'"
@@ -21,11 +23,11 @@ EXTRA = "pip install 'infonce-ref[conformance]'"
 
 def add_parser(commands: Any) -> None:
     judge = commands.add_parser("run", help="judge an implementation", description="Judge an implementation.")
-    judge.add_argument("target", metavar="PKG.MOD:ATTR", help="a function, a class, or an adapter function")
-    judge.add_argument("--loss", default="info_nce", help="default: %(default)s")
+    whom = judge.add_mutually_exclusive_group(required=True)
+    whom.add_argument("target", metavar="PKG.MOD:ATTR", nargs="?", help="a function, a class, or an adapter function")
+    whom.add_argument("--exec", metavar="COMMAND", help="in its place: a program that answers on its standard output")
+    judge.add_argument("--wire", choices=WIRES, help=f"what the program of --exec speaks (default: {WIRES[0]})")
     judge.add_argument("--framework", metavar="NAME", help="numpy (default), torch, jax, cupy or array-api:MODULE")
-    judge.add_argument("--profile", help=f"what is required: a,b or all (default: {','.join(REQUIRED)})")
-    judge.add_argument("--only", metavar="PATTERN", help="run the checks whose id contains or matches this")
     judge.add_argument(
         "--seed", type=seed, default=DEFAULT_SEED, help="of fresh problems: N or random (default: %(default)s)"
     )
@@ -38,9 +40,21 @@ def add_parser(commands: Any) -> None:
     judge.add_argument(
         "--memory", type=float, default=4.0, metavar="GIB", help="that calls may add (default: %(default)s)"
     )
+    add_verdict_options(judge)
+    judge.set_defaults(function=run_command)
+
+
+def add_verdict_options(judge: argparse.ArgumentParser) -> None:
+    """What may be said of any verdict, whoever was asked: which checks, which are required, where it is told."""
+    judge.add_argument("--loss", default="info_nce", help="default: %(default)s")
+    judge.add_argument("--profile", help=f"what is required: a,b or all (default: {','.join(REQUIRED)})")
+    judge.add_argument("--only", metavar="PATTERN", help="run the checks whose id contains or matches this")
     judge.add_argument("--report", type=Path, metavar="OUT.jsonl", help="write every result, with the raw outputs")
     judge.add_argument("--failures", action="store_true", help="show every failure")
-    judge.set_defaults(function=run_command)
+    judge.add_argument(
+        "--known", type=Path, metavar="FILE", help=f"failures that are known (default: {DEFAULT_FILE}, if it is there)"
+    )
+    judge.add_argument("--write-known", type=Path, metavar="FILE", help="draft that file from what fails")
 
 
 def assignment(text: str) -> tuple[str, str]:
@@ -67,10 +81,8 @@ def seed(text: str) -> int | str:
 
 def run_command(arguments: argparse.Namespace) -> int:
     """infonce-conformance run."""
-    try:
-        from infonce_ref.conformance.report.terminal import Terminal
-    except ImportError as error:
-        raise MissingExtra(f"the terminal's report needs {error.name}, which comes with: {EXTRA}") from error
+    if arguments.wire and not arguments.exec:
+        raise Usage("--wire says what the program of --exec speaks, and there is none")
     options = Options(
         loss=arguments.loss,
         framework=arguments.framework,
@@ -82,14 +94,32 @@ def run_command(arguments: argparse.Namespace) -> int:
         const=dict(arguments.const),
         timeout=arguments.timeout,
         memory=arguments.memory,
+        wire=(arguments.wire or WIRES[0]) if arguments.exec else None,
     )
+    target = arguments.exec or arguments.target
     number = options.drawn_seed()
-    report = new_report(arguments.target, options, number)
+    report = new_report(target, options, number)
     report.command = ("infonce-conformance", *again(arguments, number))
+    return give_verdict(arguments, report, options, lambda: runner_for(target, options))
+
+
+def give_verdict(
+    arguments: argparse.Namespace, report: Report, options: Options, runner: Callable[[], Runner]
+) -> int:
+    """Ask `runner` what the options choose, show and write what comes, and return the exit code."""
+    try:
+        from infonce_ref.conformance.report.terminal import Terminal
+    except ImportError as error:
+        raise MissingExtra(f"the terminal's report needs {error.name}, which comes with: {EXTRA}") from error
+    if arguments.write_known is not None:
+        refuse_to_overwrite(arguments.write_known)
+    report.known = known_failures(arguments.known)
+    checks, report.every = selection(options, report.seed)
     terminal = Terminal(every_failure=arguments.failures)
     terminal.begin(report)
-    checks = chosen(options, number)
-    session = Session(runner_for(arguments.target, options))
+    if report.known.source:
+        terminal.line(f"known failures: {len(report.known.entries)} entries of {report.known.source}")
+    session = Session(runner())
     try:
         report.hello = dict(session.hello)
         terminal.resolved(report)
@@ -106,7 +136,18 @@ def run_command(arguments: argparse.Namespace) -> int:
     finally:
         session.close()
     terminal.summary(report)
+    if arguments.write_known is not None:
+        write_known(arguments.write_known, report)
     return report.exit_code
+
+
+def write_known(path: Path, report: Report) -> None:
+    """Draft known failures, and say so."""
+    entries = drafted(report, report.every)
+    with opened(path) as stream:
+        stream.write(as_toml(entries, report.target))
+    failures = len(report.failures(report.required))
+    print(f"{path}: {len(entries)} entries for {failures} failures, to be read and given their true reasons")
 
 
 @contextlib.contextmanager
@@ -115,12 +156,16 @@ def record(path: Path | None) -> Iterator[Record | None]:
     if path is None:
         yield None
         return
+    with opened(path) as stream:
+        yield Record(stream)
+
+
+def opened(path: Path) -> IO[str]:
+    """A file to write; Usage if it can't be."""
     try:
-        stream = path.open("w", encoding="utf-8")
+        return path.open("w", encoding="utf-8")
     except OSError as error:
         raise Usage(f"can't write {path}: {error.strerror}") from error
-    with stream:
-        yield Record(stream)
 
 
 def write(out: Record | None, line: dict[str, Any]) -> None:
@@ -130,10 +175,13 @@ def write(out: Record | None, line: dict[str, Any]) -> None:
 
 def again(arguments: argparse.Namespace, number: int) -> list[str]:
     """The words that ask for the same run, less what a single failure changes."""
-    words = ["run", arguments.target, "--loss", arguments.loss]
-    for name in ("framework", "reading"):
+    whom = ["--exec", arguments.exec] if arguments.exec else [arguments.target]
+    words = ["run", *whom, "--loss", arguments.loss]
+    for name in ("wire", "framework", "reading"):
         if getattr(arguments, name):
             words += [f"--{name}", getattr(arguments, name)]
+    if arguments.known is not None:
+        words += ["--known", str(arguments.known)]
     words += [w for name, value in arguments.map for w in ("--map", f"{name}={value}")]
     words += [w for name, value in arguments.const for w in ("--const", f"{name}={value}")]
     return words if number == DEFAULT_SEED else [*words, "--seed", str(number)]
