@@ -18,6 +18,7 @@ from infonce_ref.conformance.results import Exit, Usage
 # A subcommand is a module of `commands`, of its name, with a function `add_parser(commands)`.
 COMMANDS = (
     "run",
+    "verify",
     "list",
 )
 
