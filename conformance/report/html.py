@@ -65,9 +65,9 @@ def summary(run: Run) -> dict[str, Any]:
         "versions": visible(run.versions, one_line=True),
         "resolved": visible(run.header.get("resolved") or ""),
         "command": visible(run.command, one_line=True),
-        "required": [visible(p, one_line=True) for p in run.header["required"]],
+        "required": "all profiles" if {*PROFILES} <= {*report.required} else visible(", ".join(report.required)),
         "verdict": visible(run.verdict, one_line=True),
-        "outcome": {0: "conforms", 1: "does not conform"}.get(run.exit, "incomplete"),
+        "outcome": outcome(run),
         "met": sum(whole for whole, _ in scores),
         "asked": len(scores),
         "worst": short(max((worst for _, worst in scores if worst is not None), default=None)),
@@ -79,6 +79,11 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
+def outcome(run: Run) -> str:
+    """The verdict in a word or three."""
+    return {0: "conforms", 1: "does not conform", 4: "stale"}.get(run.exit, "incomplete")
+
+
 def _scores(run: Run, profile: str) -> list[tuple[bool, float | None]]:
     return [(score.passed == score.total, score.worst) for score in run.report.scores(profile).values()]
 
@@ -86,12 +91,20 @@ def _scores(run: Run, profile: str) -> list[tuple[bool, float | None]]:
 # --- the data of the page's own script ------------------------------------------------------------------------------
 
 
-class Lines:
-    """Every line of every script once: scripts of one problem share their inputs."""
+class Table:
+    """Each thing once, by number."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-        self.size = 0
+        self.numbers: dict[Any, int] = {}
+
+    def number(self, thing: Any) -> int:
+        return self.numbers.setdefault(thing, len(self.numbers))
+
+
+class Lines(Table):
+    """Every line of every script once: scripts of one problem share their inputs."""
+
+    size = 0
 
     def add(self, text: str) -> list[int] | None:
         """The numbers of the text's lines; None where there is no more room."""
@@ -100,7 +113,7 @@ class Lines:
         if self.size + new > MOST_SCRIPT_BYTES:
             return None
         self.size += new
-        return [self.numbers.setdefault(line, len(self.numbers)) for line in lines]
+        return [self.number(line) for line in lines]
 
 
 def data(runs: Sequence[Run]) -> dict[str, Any]:
@@ -109,6 +122,7 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
     slugs = _in_order(sentences(), (clause for run in runs for line in run.results for clause in line["clauses"]))
     profiles = _in_order(PROFILES, (line["profile"] for run in runs for line in run.results))
     place = {slug: i for i, slug in enumerate(slugs)}
+    sets = Table()
     cases, details = [], {}
     for i, run in enumerate(runs):
         for line in run.results:
@@ -121,8 +135,8 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
                     profiles.index(line["profile"]),
                     visible(line.get("dtype") or "", one_line=True),
                     None if r is None else (f"{r:.3g}"),
-                    [place[clause] for clause in line["clauses"]],
-                    [place[clause] for clause in run.blame.get(line["id"], ())],
+                    sets.number(tuple(place[clause] for clause in line["clauses"])),
+                    sets.number(tuple(place[clause] for clause in run.blame.get(line["id"], ()))),
                     int(run.required(line)),
                 ]
             )
@@ -133,8 +147,9 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
         "statuses": STATUSES,
         "clauses": [[visible(slug, one_line=True), visible(sentences().get(slug, ""))] for slug in slugs],
         "profiles": [[visible(name, one_line=True), PROFILES.get(name, "")] for name in profiles],
-        "runs": [{key: s[key] for key in ("name", "framework", "command")} for s in map(summary, runs)],
+        "runs": [{key: s[key] for key in ("name", "loss", "framework", "command")} for s in map(summary, runs)],
         "cases": cases,
+        "sets": [list(clauses) for clauses in sets.numbers],
         "details": details,
         "lines": [visible(line) for line in lines.numbers],
     }
@@ -153,6 +168,8 @@ def detail(run: Run, line: Line, lines: Lines) -> dict[str, Any]:
         found["reason"] = visible(line["reason"])
     if line["status"] in ("pass", "n/a"):
         return found
+    if line.get("known"):
+        found["known"] = visible(line["known"])
     worst = line.get("worst") or {}
     for key in ("output", "expected", "got", "bound"):
         if worst.get(key):

@@ -15,8 +15,7 @@ from infonce_ref.conformance.checks import Check, Outcome
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.judge import Measure
 from infonce_ref.conformance.reproduce import Reproducer
-from infonce_ref.conformance.results import Exit, Report, Result
-from infonce_ref.conformance.run import Usage
+from infonce_ref.conformance.results import Exit, Report, Result, Usage
 
 Line = Mapping[str, Any]
 STATUSES = ("fail", "error", "timeout", "xpass", "xfail", "pass", "n/a")  # worst first
@@ -51,6 +50,7 @@ class Run:
             vectors=str(header.get("vectors")),
             hello={name: header.get(name) for name in ("resolved", "framework", "versions")},
             required=tuple(header["required"]),
+            named=bool(header.get("named")),
             command=tuple(header.get("command") or ()),
             results=[_result(line) for line in self.results],
         )
@@ -73,6 +73,8 @@ class Run:
         """The outcome in one sentence."""
         if self.footer is None:
             return f"incomplete: the run was cut short after {len(self.results)} checks"
+        if self.exit == Exit.STALE:
+            return f"{self.report.verdict()}, but {len(self.footer.get('stale', ()))} known failures are stale"
         return self.report.verdict()
 
     @property
@@ -135,7 +137,7 @@ def short(r: float | None) -> str:
     """r for people."""
     if r is None:
         return ""
-    return "∞" if math.isinf(r) else f"{r:.2g}"
+    return "∞" if math.isinf(r) else f"{r:.2g}".replace("e+", "e")
 
 
 def _result(line: Line) -> Result:

@@ -3,6 +3,7 @@
 (() => {
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const [RUN, ID, STATUS, PROFILE, DTYPE, R, CLAUSES, BLAMED, REQUIRED] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+  for (const c of DATA.cases) [CLAUSES, BLAMED].forEach((field) => { c[field] = DATA.sets[c[field]]; });
   const MARKS = { pass: "✓", fail: "✗", error: "✗", timeout: "✗", xfail: "~", xpass: "!", "n/a": "–" };
   const KINDS = { pass: "pass", fail: "fail", error: "fail", timeout: "fail", xfail: "care", xpass: "care", "n/a": "none" };
   const FIRST = 8; // checks of a group that are shown at first
@@ -87,7 +88,7 @@
   const matrix = by("matrix");
   const rows = DATA.clauses.map(([slug, sentence], k) => {
     const head = el("button", { type: "button", class: "row", tabindex: "-1", onclick: () => choose(k, "") },
-      el("span", { class: "slug" }, slug), el("small", {}, ...prose(sentence)));
+      el("span", { class: "slug" }, ...slug.split(/(?<=\.)/).flatMap((part) => [part, el("wbr")])), el("small", {}, ...prose(sentence)));
     const cells = DATA.runs.map((_, i) => {
       const mark = el("span", { class: "mark", "aria-hidden": "true" });
       const counts = el("span"), words = el("span", { class: "unseen" }), worst = el("span", { class: "r" }), line = bar(null);
@@ -99,7 +100,8 @@
   });
 
   function buildMatrix() {
-    const name = (run) => el("th", { scope: "col" }, el("span", { class: "name" }, run.name), " ", el("small", {}, run.framework));
+    const losses = new Set(DATA.runs.map((run) => run.loss)).size > 1;
+    const name = (run) => el("th", { scope: "col" }, el("span", { class: "name" }, run.name), " ", el("small", {}, run.framework + (losses ? ` · ${run.loss}` : "")));
     matrix.tHead.append(el("tr", {}, el("th", { scope: "col" }, "Clause"), ...DATA.runs.map(name)));
     matrix.classList.toggle("some", DATA.runs.length > 3);
     let stage = null, body = null;
@@ -151,7 +153,7 @@
         const t = tallies[k][i];
         const state = t.failed ? "fail" : t.xpass ? "xpass" : t.xfail ? "xfail" : t.passed ? "pass" : "n/a";
         cell.td.hidden = s.run !== "" && s.run !== String(i);
-        cell.button.dataset.kind = KINDS[state];
+        cell.td.dataset.kind = KINDS[state];
         cell.mark.textContent = MARKS[state];
         cell.counts.textContent = t.ran ? `${t.passed}/${t.ran}` : "";
         const extra = [t.xfail && `${t.xfail} known to fail`, t.xpass && `${t.xpass} passing against expectation`].filter(Boolean).join(", ");
@@ -180,9 +182,9 @@
     });
     return button;
   }
-  const code = (title, text) =>
+  const code = (title, text, wraps) =>
     el("div", { class: "code" }, el("div", {}, el("h4", {}, title), copier(() => text)),
-      el("pre", { tabindex: "0", role: "region", "aria-label": title }, el("code", {}, text)));
+      el("pre", { tabindex: "0", role: "region", "aria-label": title, class: wraps && "wraps" }, el("code", {}, text)));
 
   function compared(expected, got) { // the digits that agree step back
     let n = 0;
@@ -199,6 +201,7 @@
       body.append(el("div", { class: "clauses" }, ...about.map((k) => el("p", {}, el("span", { class: "slug" }, DATA.clauses[k][0]), ...prose(DATA.clauses[k][1])))));
     if (d.diagnosis) body.append(el("div", { class: "diagnosis" }, el("h4", {}, "Diagnosis"), ...d.diagnosis.map((text) => el("p", {}, ...prose(text)))));
     const list = el("dl");
+    if (d.known) list.append(term("known", d.known));
     if (d.note) list.append(term("catches", d.note));
     if (d.reason) list.append(term(kind(c) === "none" ? "not asked" : "reason", d.reason));
     if (d.expected) {
@@ -212,7 +215,7 @@
     const others = c[CLAUSES].filter((k) => !(kind(c) === "fail" || kind(c) === "care") || !about.includes(k));
     if (others.length) list.append(term(c[BLAMED].length ? "rests on too" : "rests on", el("span", { class: "depends" }, others.map((k) => DATA.clauses[k][0]).join(", "))));
     body.append(list);
-    if (d.again) body.append(code("Run just this again", `${DATA.runs[c[RUN]].command} ${d.again}`));
+    if (d.again) body.append(code("Run just this again", `${DATA.runs[c[RUN]].command} ${d.again}`, true));
     if (d.script) body.append(code("Reproduce without the suite", d.script.map((n) => DATA.lines[n]).join("\n")));
     else if (d.script === null) body.append(el("p", { class: "legend" }, "The script is left out here to keep the page small: infonce-conformance report … --reproduce FOLDER writes it."));
     return body;
@@ -360,6 +363,9 @@
       theme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length]);
     });
   }
+
+  const filters = document.querySelector(".filters");
+  new ResizeObserver(() => document.documentElement.style.setProperty("--filters", `${filters.offsetHeight}px`)).observe(filters);
 
   themes();
   fill();
