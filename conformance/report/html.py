@@ -56,7 +56,6 @@ def embedded(value: Any) -> str:
 def summary(run: Run) -> dict[str, Any]:
     """What the page says of a run before any of its checks."""
     report = run.report
-    scores = [score for profile in report.profiles if profile in report.required for score in _scores(run, profile)]
     counts = report.counts()
     return {
         "name": visible(run.name, one_line=True),
@@ -68,9 +67,9 @@ def summary(run: Run) -> dict[str, Any]:
         "required": "all profiles" if {*PROFILES} <= {*report.required} else visible(", ".join(report.required)),
         "verdict": visible(run.verdict, one_line=True),
         "outcome": outcome(run),
-        "met": sum(whole for whole, _ in scores),
-        "asked": len(scores),
-        "worst": short(max((worst for _, worst in scores if worst is not None), default=None)),
+        "met": run.met,
+        "asked": len(run.scores),
+        "worst": short(max((score.worst for score in run.scores.values() if score.worst is not None), default=None)),
         "counts": [(status, counts[status]) for status in STATUSES if counts[status]],
         "about": [
             (name, visible(run.header.get(key, ""), one_line=True))
@@ -82,10 +81,6 @@ def summary(run: Run) -> dict[str, Any]:
 def outcome(run: Run) -> str:
     """The verdict in a word or three."""
     return {0: "conforms", 1: "does not conform", 4: "stale"}.get(run.exit, "incomplete")
-
-
-def _scores(run: Run, profile: str) -> list[tuple[bool, float | None]]:
-    return [(score.passed == score.total, score.worst) for score in run.report.scores(profile).values()]
 
 
 # --- the data of the page's own script ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from infonce_ref.conformance.checks import Check, Outcome
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.judge import Measure
 from infonce_ref.conformance.reproduce import Reproducer
-from infonce_ref.conformance.results import Exit, Report, Result, Usage
+from infonce_ref.conformance.results import ClauseScore, Exit, Report, Result, Usage
 
 Line = Mapping[str, Any]
 STATUSES = ("fail", "error", "timeout", "xpass", "xfail", "pass", "n/a")  # worst first
@@ -62,6 +62,20 @@ class Run:
     @cached_property
     def reproducer(self) -> Reproducer:
         return Reproducer(self.header)
+
+    @cached_property
+    def scores(self) -> Mapping[str, ClauseScore]:
+        """The clauses that were asked in required profiles, each in all of them together."""
+        found: dict[str, ClauseScore] = {}
+        for profile in self.report.required:
+            for clause, score in self.report.scores(profile).items():
+                found[clause] = joined(found.get(clause), score)
+        return found
+
+    @property
+    def met(self) -> int:
+        """How many of those clauses are met."""
+        return sum(score.passed == score.total for score in self.scores.values())
 
     @property
     def exit(self) -> int:
@@ -110,6 +124,14 @@ class Run:
             return str(line["note"])
         question = self.reproducer.question(line)
         return question.note if question is not None else ""
+
+
+def joined(one: ClauseScore | None, other: ClauseScore) -> ClauseScore:
+    """Two scores of a clause as one."""
+    if one is None:
+        return other
+    worst = max((score.worst for score in (one, other) if score.worst is not None), default=None)
+    return ClauseScore(one.passed + other.passed, one.total + other.total, worst)
 
 
 def narrowed(line: Line) -> str:
