@@ -151,6 +151,7 @@ class Report:
             "declared": {key: self.hello.get(key) for key in ("dtypes", "profiles", "flushes")},
             "seed": self.seed,
             "only": self.only,
+            "command": list(self.command),
             "required": list(self.required),
             "named": self.named,
             "date": self.date.isoformat(),
