@@ -66,10 +66,14 @@ class Check:
     judge: Callable[[Session], Outcome]
 
     def run(self, session: Session) -> Outcome:
-        """The outcome; a profile that the target declares not to have isn't asked."""
+        """The outcome; what the target declares not to have isn't asked, nor what this way of asking can't show."""
         declared = session.hello.get("profiles")
         if declared is not None and self.profile not in declared:
             return Outcome("n/a", f"profile {self.profile} isn't declared")
+        unseen = session.hello.get("unseen", {})
+        for clause in self.clauses:
+            if clause in unseen:
+                return Outcome("n/a", unseen[clause])
         return self.judge(session)
 
 

@@ -14,10 +14,8 @@ from infonce_ref.conformance.fresh import DEFAULT_SEED
 from infonce_ref.conformance.known import KnownFailures
 from infonce_ref.conformance.load import digest, losses
 from infonce_ref.conformance.results import Report, Result, Usage
-from infonce_ref.conformance.runner import ChildRunner, LocalRunner, Runner
+from infonce_ref.conformance.runner import WIRES, ChildRunner, ExecRunner, LocalRunner, Runner
 from infonce_ref.conformance.session import Session
-
-WIRES = ("json", "text")  # what a program that is asked over its standard input and output may speak
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class Options:
             raise Usage(f"seed must be an integer or random, got {self.seed!r}")
         if self.wire not in (None, *WIRES):
             raise Usage(f"wire must be one of {', '.join(WIRES)}, got {self.wire!r}")
+        if self.wire is not None and (self.framework or self.map or self.const):
+            raise Usage("--framework, --map and --const are for callables; a program is handed everything by its name")
         if not self.timeout > 0:
             raise Usage(f"timeout must be > 0, got {self.timeout}")
 
@@ -69,7 +69,10 @@ class Options:
 
 
 def runner_for(target: Any, options: Options) -> Runner:
-    """A child process for `pkg.mod:attr`, this process for anything callable."""
+    """The program itself for a command, a child process for `pkg.mod:attr`, this process for anything callable."""
+    if options.wire is not None:
+        limits = {"timeout": options.timeout, "memory": options.memory}
+        return ExecRunner(target, options.wire, loss=options.loss, readings=options.readings, **limits)
     mapping, const, readings = dict(options.map), dict(options.const), list(options.readings)
     if not isinstance(target, str):
         return LocalRunner(target, options.framework, map=mapping, const=const, readings=readings, loss=options.loss)

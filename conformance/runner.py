@@ -1,4 +1,4 @@
-"""Who is asked: an implementation in a child process that may crash, hang or print, or a callable right here.
+"""Who is asked: an implementation in a process that may crash, hang or print, or a callable right here.
 
 A runner takes a request and gives a reply, always; what went wrong on the way is a reply too:
 {"dead": reason} for a process that died, {"timeout": reason}, {"garbage": reason}.
@@ -11,23 +11,31 @@ import contextlib
 import json
 import os
 import queue
+import shlex
 import signal
 import site
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import infonce_ref
+from infonce_ref.conformance.adapters.declared import Declared
 from infonce_ref.conformance.adapters.resolve import Unusable
+from infonce_ref.conformance.adapters.text import TextWire
+from infonce_ref.conformance.adapters.wire import JsonWire, checked
 
 START_SECONDS = 180.0  # importing an array library on a busy machine
-LONGEST_LINE = 64 * 2**20
+LOOK_SECONDS = 0.2  # between two looks at whether a silent process is still there
+LONGEST_LINE = 16 * 2**20  # bytes; ten times the longest reply
+MAX_STRAY_BYTES = 4 * LONGEST_LINE
 MAX_STRAY_LINES = 10_000
 MAX_DEATHS_IN_A_ROW = 5
+
+WIRES: Mapping[str, type[JsonWire | TextWire]] = {"json": JsonWire, "text": TextWire}
 
 
 class Runner(Protocol):
@@ -79,58 +87,67 @@ class LocalRunner:
         self.adapter = None
 
 
-class ChildRunner:
-    """Asks a child process, starts it again when it dies, and gives up on one that only dies."""
+class Accident(Exception):
+    """No reply: the process is dead, or too late, or what it writes is none."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.reply = {kind: reason}
+
+
+class ProcessRunner:
+    """Asks a process by its standard input and output, starts it again when it dies, gives up on one that only dies."""
 
     def __init__(
         self,
-        target: str,
-        framework: str | None = None,
+        command: list[str],
+        wire: JsonWire | TextWire,
         *,
         timeout: float = 20.0,
         start_timeout: float = START_SECONDS,
-        **options: Any,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        described = {"target": target, "framework": framework, **options}
-        module = "infonce_ref.conformance.adapters.child"
-        self.command = [sys.executable, "-m", module, json.dumps(described)]
+        self.command, self.wire, self.environment = command, wire, environment
         self.timeout, self.start_timeout = timeout, start_timeout
         self.process: subprocess.Popen[bytes] | None = None
-        self.lines: queue.Queue[bytes | None] = queue.Queue(maxsize=256)
-        self.errors: collections.deque[bytes] = collections.deque(maxlen=40)
-        self.readers: list[threading.Thread] = []
+        self.requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.lines: queue.Queue[bytes | None] = queue.Queue()
+        self.errors: collections.deque[bytes] = collections.deque()
+        self.threads: list[threading.Thread] = []
         self.deaths = 0
 
     def start(self) -> dict[str, Any]:
-        """Start the child and return its first line's hello."""
+        """Start the process and return what it says of itself."""
         self.close()
-        self.lines, self.errors = queue.Queue(maxsize=256), collections.deque(maxlen=40)
-        process = subprocess.Popen(
-            self.command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-            start_new_session=True,
+        try:
+            self._spawn()
+            return self.greet()
+        except Accident as accident:
+            self.close()
+            raise Unusable("the target's process never became ready: " + str(accident)) from None
+        except (OSError, Unusable) as error:
+            self.close()
+            raise Unusable(str(error)) from None
+
+    def greet(self) -> dict[str, Any]:
+        """What a process that has just been started says of itself."""
+        raise NotImplementedError
+
+    def _spawn(self) -> None:
+        pipe = subprocess.PIPE
+        self.process = process = subprocess.Popen(
+            self.command, stdin=pipe, stdout=pipe, stderr=pipe, env=self.environment, start_new_session=True
         )
-        self.process = process
-        assert process.stdout is not None and process.stderr is not None
-        self.readers = [
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        self.requests, self.lines = queue.SimpleQueue(), queue.Queue(maxsize=4)
+        self.errors = collections.deque(maxlen=40)
+        self.threads = [
+            threading.Thread(target=_write, args=(process.stdin, self.requests), daemon=True),
             threading.Thread(target=_read, args=(process.stdout, self.lines), daemon=True),
             threading.Thread(target=_remember, args=(process.stderr, self.errors), daemon=True),
         ]
-        for reader in self.readers:
-            reader.start()
-        ready = time.monotonic() + self.start_timeout
-        reply = self._next(ready, lambda message: "hello" in message or "unusable" in message)
-        if "unusable" in reply:
-            self.close()
-            raise Unusable(str(reply["unusable"]))
-        if not isinstance(reply.get("hello"), dict):
-            self.close()
-            raise Unusable("the target's process never became ready: " + next(iter(map(str, reply.values()))))
-        hello: dict[str, Any] = reply["hello"]
-        return hello
+        for thread in self.threads:
+            thread.start()
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self.deaths >= MAX_DEATHS_IN_A_ROW:
@@ -141,36 +158,55 @@ class ChildRunner:
             except Unusable as error:
                 self.deaths += 1
                 return {"dead": f"can't start again: {error}"}
-        assert self.process is not None and self.process.stdin is not None
+        self.requests.put(self.wire.request(request))
         try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.process.stdin.flush()
-        except OSError:
-            reply = {"dead": self._epitaph()}
-        else:
-            deadline = time.monotonic() + self.timeout
-            reply = self._next(deadline, lambda message: message.get("id") == request["id"])
-        if {"dead", "timeout", "garbage"} & {*reply}:
+            reply = self.next(self.timeout, lambda message: message.get("id") == request["id"])
+        except Accident as accident:
             self.deaths += 1
             self.close()
-        else:
-            self.deaths = 0
-        return reply
+            return accident.reply
+        self.deaths = 0
+        if "garbage" in reply and isinstance(self.wire, TextWire):  # what no JSON wire can say
+            return {"garbage": f"not an answer: {reply['garbage']}"}
+        try:
+            return checked(reply)
+        except ValueError as error:
+            return {"garbage": f"not an answer: {error}"}
 
-    def _next(self, deadline: float, wanted: Any) -> dict[str, Any]:
-        """The next line that is a JSON object as `wanted`; other lines are noise, up to a limit."""
+    def next(self, seconds: float, wanted: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
+        """The next message that is `wanted`; other lines are noise, up to a limit."""
+        deadline = time.monotonic() + seconds
+        strayed = 0
         for _ in range(MAX_STRAY_LINES):
+            line = self._line(deadline, seconds)
+            if len(line) > LONGEST_LINE:
+                raise Accident("garbage", f"a line of more than {LONGEST_LINE} bytes")
+            message = self.wire.reply(line)
+            if message is not None and wanted(message):
+                return message
+            strayed += len(line)
+            if strayed > MAX_STRAY_BYTES:
+                raise Accident("garbage", f"more than {MAX_STRAY_BYTES} bytes, none of them the answer")
+        raise Accident("garbage", f"{MAX_STRAY_LINES} lines, none of them the answer")
+
+    def _line(self, deadline: float, seconds: float) -> bytes:
+        """The next line; the process may end and leave the pipe open in the hands of one that it has started."""
+        assert self.process is not None
+        gone = False
+        while True:
+            left = max(0.0, deadline - time.monotonic())
             try:
-                line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
+                line = self.lines.get(timeout=min(LOOK_SECONDS, left))
             except queue.Empty:
-                return {"timeout": f"no answer within {self.timeout:g} s"}
+                if gone:
+                    raise Accident("dead", self._epitaph()) from None
+                if time.monotonic() >= deadline:
+                    raise Accident("timeout", f"no answer within {seconds:g} s") from None
+                gone = self.process.poll() is not None
+                continue
             if line is None:
-                return {"dead": self._epitaph()}
-            with contextlib.suppress(ValueError, RecursionError):
-                message = json.loads(line)
-                if isinstance(message, dict) and wanted(message):
-                    return message
-        return {"garbage": f"{MAX_STRAY_LINES} lines, none of them the answer"}
+                raise Accident("dead", self._epitaph())
+            return line
 
     def _epitaph(self) -> str:
         """How the process ended, in words, with the last line that it wrote to stderr."""
@@ -185,23 +221,25 @@ class ChildRunner:
         return f"process {how}" + (f"; last words: {written[-1][:300]}" if written else "")
 
     def close(self) -> None:
-        """End the child and whatever it has started."""
+        """End the process and whatever it has started in its session."""
         process, self.process = self.process, None
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError, OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        self.requests.put(None)
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):  # also where the process is gone and has left others behind
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
-        self._end_readers()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            with contextlib.suppress(OSError):
-                if stream is not None:
-                    stream.close()
+        self._end_threads()
 
-    def _end_readers(self, seconds: float = 2.0) -> None:
-        """Let the readers come to the end of their pipes; one may be waiting for room in the queue."""
+    def _end_threads(self, seconds: float = 2.0) -> None:
+        """Let them come to the end of their pipes; one may be waiting for room in the queue.
+
+        A process that has left the session may hold a pipe open for ever: its thread stays, and closes the pipe then.
+        """
         deadline = time.monotonic() + seconds
-        while any(reader.is_alive() for reader in self.readers) and time.monotonic() < deadline:
+        while any(thread.is_alive() for thread in self.threads) and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
                 self.lines.get(timeout=0.01)
 
@@ -209,17 +247,127 @@ class ChildRunner:
         self.close()
 
 
+class ChildRunner(ProcessRunner):
+    """Asks a `pkg.mod:attr` in a Python process of its own."""
+
+    def __init__(
+        self,
+        target: str,
+        framework: str | None = None,
+        *,
+        timeout: float = 20.0,
+        start_timeout: float = START_SECONDS,
+        **options: Any,
+    ) -> None:
+        described = {"target": target, "framework": framework, **options}
+        module = "infonce_ref.conformance.adapters.child"
+        command = [sys.executable, "-m", module, json.dumps(described)]
+        limits = {"timeout": timeout, "start_timeout": start_timeout}
+        super().__init__(command, JsonWire(), environment=_environment(), **limits)
+
+    def greet(self) -> dict[str, Any]:
+        """Its hello comes unasked, or the reason why the target can't be used."""
+        reply = self.next(self.start_timeout, lambda message: bool({"hello", "unusable"} & {*message}))
+        if "unusable" in reply:
+            raise Unusable(str(reply["unusable"]))
+        if not isinstance(reply["hello"], dict):
+            raise Unusable(f"the target's process says hello as {str(reply['hello'])[:80]}")
+        hello: dict[str, Any] = reply["hello"]
+        return hello
+
+
+# What a program's inputs and results can't show, because they were copied on their way.
+UNSEEN = {"call.pure": "the call's inputs are the program's own copies, which nobody else sees"}
+
+
+class ExecRunner(ProcessRunner):
+    """Asks a program in any language: one line for each request, one for each reply."""
+
+    def __init__(
+        self,
+        command: str,
+        wire: str = "json",
+        *,
+        loss: str = "info_nce",
+        readings: tuple[str, ...] = (),
+        memory: float = 4.0,
+        timeout: float = 20.0,
+        start_timeout: float = START_SECONDS,
+    ) -> None:
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise Unusable(f"can't read the command {command!r}: {error}") from error
+        if not words:
+            raise Unusable("the command is empty")
+        super().__init__(words, WIRES[wire](), timeout=timeout, start_timeout=start_timeout)
+        self.name, self.loss, self.readings, self.memory = command, loss, readings, memory
+        self.declared: Declared | None = None
+
+    def greet(self) -> dict[str, Any]:
+        """Its reply to hello; one line it must be, what it declares is up to the program."""
+        self.requests.put(self.wire.hello())
+        reply = self.next(self.start_timeout, lambda message: message.get("id") == "hello" or "hello" in message)
+        hello = reply.get("hello")
+        declared = Declared(self.name, hello if isinstance(hello, dict) else {}, self.loss, self.readings)
+        if self.declared is not None and declared.hello != self.declared.hello:
+            raise Unusable("it declares something else than before it was started again")
+        self.declared = self.declared or declared
+        assert self.process is not None
+        _limit_memory(self.process.pid, self.memory)
+        said = self.declared.hello
+        return {
+            "resolved": self.declared.resolved,
+            "framework": f"{self.wire.name} wire",
+            "versions": said["versions"],
+            "profiles": said.get("profiles"),
+            "dtypes": said.get("dtypes"),
+            "unseen": UNSEEN,
+        }
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if self.declared is not None and (reason := self.declared.refuses(request)):
+            return {"na": reason}
+        reply = super().ask({key: value for key, value in request.items() if key != "temperature_as"})
+        if self.declared is not None and {"loss", "na", "refused"} & {*reply}:
+            breach = self.declared.breach(request, reply)
+            return {"garbage": breach} if breach else reply
+        return reply
+
+
+def _limit_memory(process: int, gibibytes: float) -> None:
+    """Let the address space of `process` grow by `gibibytes` from here; where the system can't, do nothing."""
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+        import resource
+
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[0]
+        now = int(pages) * resource.getpagesize()
+        hard = resource.prlimit(process, resource.RLIMIT_AS)[1]
+        resource.prlimit(process, resource.RLIMIT_AS, (now + int(gibibytes * 2**30), hard))
+
+
+# A thread each, which closes its pipe at the end: nobody closes under a thread that waits.
+
+
+def _write(stream: IO[bytes], pieces: queue.SimpleQueue[bytes | None]) -> None:
+    """Write `pieces` until there is a None, or nobody who reads."""
+    with contextlib.suppress(ValueError, OSError), stream:
+        while (piece := pieces.get()) is not None:
+            stream.write(piece)
+            stream.flush()
+
+
 def _read(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
     """Put every line of `stream` into `lines`, None at the end; a full queue makes the writer wait."""
-    with contextlib.suppress(ValueError, OSError):
-        while line := stream.readline(LONGEST_LINE):
+    with contextlib.suppress(ValueError, OSError), stream:
+        while line := stream.readline(LONGEST_LINE + 1):
             lines.put(line)
     lines.put(None)
 
 
 def _remember(stream: IO[bytes], last: collections.deque[bytes]) -> None:
     """Read `stream` to its end, so that its writer never waits, and keep the last of it."""
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError), stream:
         while piece := stream.readline(4096):
             last.append(piece)
 

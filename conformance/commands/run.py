@@ -14,8 +14,8 @@ from infonce_ref.conformance.checks import REQUIRED
 from infonce_ref.conformance.fresh import DEFAULT_SEED, MissingExtra
 from infonce_ref.conformance.known import DEFAULT_FILE, as_toml, drafted, known_failures, refuse_to_overwrite
 from infonce_ref.conformance.results import Record, Report, Result, Usage
-from infonce_ref.conformance.run import WIRES, Options, new_report, run, runner_for, selection
-from infonce_ref.conformance.runner import Runner
+from infonce_ref.conformance.run import Options, new_report, run, runner_for, selection
+from infonce_ref.conformance.runner import WIRES, Runner
 from infonce_ref.conformance.session import Session
 
 EXTRA = "pip install 'infonce-ref[conformance]'"
@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
     whom = judge.add_mutually_exclusive_group(required=True)
     whom.add_argument("target", metavar="PKG.MOD:ATTR", nargs="?", help="a function, a class, or an adapter function")
     whom.add_argument("--exec", metavar="COMMAND", help="in its place: a program that answers on its standard output")
-    judge.add_argument("--wire", choices=WIRES, help=f"what the program of --exec speaks (default: {WIRES[0]})")
+    judge.add_argument("--wire", choices=[*WIRES], help="what the program of --exec speaks (default: json)")
     judge.add_argument("--framework", metavar="NAME", help="numpy (default), torch, jax, cupy or array-api:MODULE")
     judge.add_argument(
         "--seed", type=seed, default=DEFAULT_SEED, help="of fresh problems: N or random (default: %(default)s)"
@@ -94,7 +94,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         const=dict(arguments.const),
         timeout=arguments.timeout,
         memory=arguments.memory,
-        wire=(arguments.wire or WIRES[0]) if arguments.exec else None,
+        wire=(arguments.wire or "json") if arguments.exec else None,
     )
     target = arguments.exec or arguments.target
     number = options.drawn_seed()
@@ -103,9 +103,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     return give_verdict(arguments, report, options, lambda: runner_for(target, options))
 
 
-def give_verdict(
-    arguments: argparse.Namespace, report: Report, options: Options, runner: Callable[[], Runner]
-) -> int:
+def give_verdict(arguments: argparse.Namespace, report: Report, options: Options, runner: Callable[[], Runner]) -> int:
     """Ask `runner` what the options choose, show and write what comes, and return the exit code."""
     try:
         from infonce_ref.conformance.report.terminal import Terminal
