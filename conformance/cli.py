@@ -19,6 +19,7 @@ from infonce_ref.conformance.results import Exit, Usage
 COMMANDS = (
     "run",
     "verify",
+    "compare",
     "report",
     "list",
 )
