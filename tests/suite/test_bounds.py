@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from mpmath import mpf
 
-from infonce_ref.conformance import bounds
-from infonce_ref.conformance.bounds import BoundTooLoose, bound, flushed
+from infonce_ref.conformance.bounds import BoundTooLoose, Level, bound, flushed, whole
 from infonce_ref.conformance.oracle.definition import evaluate
 from infonce_ref.conformance.problem import FORMATS, Problem
 
@@ -125,24 +124,24 @@ def closed_formulas(problem: Problem, u: float) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("level", ["textbook", "precise"])
 @pytest.mark.parametrize("kind", ["benign", "aligned-tau-0.01", "collapsed", "masks-own-only", "bilinear-masks-margin"])
-def test_thirty_digits_are_enough(kind: str, level: bounds.Level, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thirty_digits_are_enough(kind: str, level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three times the digits change no bound by as much as 1e-9 of itself."""
     problem = zoo.problem_of(kind, 0)
     once = bound(problem, FORMATS["float32"], level)
-    monkeypatch.setattr(bounds, "DIGITS", 90)
+    monkeypatch.setattr(whole, "DIGITS", 90)
     again = bound(problem, FORMATS["float32"], level)
     assert all(np.all(abs(once[name] - again[name]) <= 1e-9 * again[name]) for name in once)
 
 
 @pytest.mark.parametrize("level", ["textbook", "precise"])
-def test_rows_without_a_negative_must_be_exact(level: bounds.Level) -> None:
+def test_rows_without_a_negative_must_be_exact(level: Level) -> None:
     """One pair alone: loss and gradients are 0 and may be off by the smallest subnormal number only."""
     radii = bound(zoo.problem_of("single", 0), FORMATS["float32"], level)
     assert all(np.all(radius <= 2 * FORMATS["float32"].tiny) for radius in radii.values())
 
 
 @pytest.mark.parametrize("level", ["textbook", "precise"])
-def test_keys_masked_for_all_must_have_no_gradient(level: bounds.Level) -> None:
+def test_keys_masked_for_all_must_have_no_gradient(level: Level) -> None:
     """A key that no query meets may hold NaN; its gradient may be off by the smallest subnormal number only."""
     problem = zoo.problem_of("shared", 0)
     negatives = problem.arrays["negative_keys"].copy()
@@ -156,7 +155,7 @@ def test_keys_masked_for_all_must_have_no_gradient(level: bounds.Level) -> None:
 
 
 @pytest.mark.parametrize("level", ["textbook", "precise"])
-def test_zero_rows_must_have_no_gradient(level: bounds.Level) -> None:
+def test_zero_rows_must_have_no_gradient(level: Level) -> None:
     """A zero row's gradient is exactly 0 under cosine; so are a row's of weight zero, under any similarity."""
     problem = zoo.problem_of("benign", 0)
     query = problem.arrays["query"].copy()
