@@ -21,9 +21,9 @@ from infonce_ref.conformance.fresh import fresh_questions
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.problem import Problem
 from infonce_ref.conformance.question import Question
+from infonce_ref.conformance.recorded import Line
 from infonce_ref.conformance.report.text import visible
 
-Line = Mapping[str, Any]  # of a report
 UNFIT = re.compile(r"[^A-Za-z0-9._@-]+")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 # What a resolved call consists of. A report is data: nothing else of it becomes code.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,16 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+from infonce_ref.conformance import recorded
 from infonce_ref.conformance.checks import Check, Outcome
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.judge import Measure
+from infonce_ref.conformance.recorded import Line
 from infonce_ref.conformance.reproduce import Reproducer
-from infonce_ref.conformance.results import ClauseScore, Exit, Report, Result, Usage
+from infonce_ref.conformance.results import ClauseScore, Exit, Report, Result
 
-Line = Mapping[str, Any]
 STATUSES = ("fail", "error", "timeout", "xpass", "xfail", "pass", "n/a")  # worst first
-MOST_BYTES = 256 * 2**20
-MOST_LINES = 200_000
 
 
 @dataclass(frozen=True)
@@ -183,56 +181,12 @@ def run_of(report: Report) -> Run:
 
 
 def read(path: Path) -> Run:
-    """The report that `run --report` wrote to `path`; Usage says what is wrong with anything else."""
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise Usage(f"{path} is larger than {MOST_BYTES >> 20} MiB")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"can't read {path}: {getattr(error, 'strerror', None) or error}") from error
-    if len(lines) > MOST_LINES:
-        raise Usage(f"{path} has more than {MOST_LINES} lines")
-    try:
-        return from_lines([_parsed(line, i) for i, line in enumerate(lines, 1) if line.strip()])
-    except ValueError as error:
-        raise Usage(f"{path} is no report: {error}") from error
+    """The report that `run --report` wrote to `path`."""
+    found = recorded.read(path)
+    return Run(found.header, found.results, found.footer)
 
 
 def from_lines(lines: Sequence[Line]) -> Run:
-    """The run that these lines record; ValueError where they don't."""
-    if not lines or lines[0].get("type") != "header":
-        raise ValueError("it doesn't begin with a header")
-    footer = lines[-1] if lines[-1].get("type") == "footer" else None
-    results = lines[1 : None if footer is None else -1]
-    _must(lines[0], {"target": str, "loss": str, "seed": int, "required": list})
-    if footer is not None:
-        _must(footer, {"exit": int})
-    for line in results:
-        if line.get("type") != "result":
-            raise ValueError(f"a line of type {line.get('type')!r} among the results")
-        _must(line, {"id": str, "clauses": list, "profile": str, "status": str})
-        if line["status"] not in STATUSES or not all(isinstance(clause, str) for clause in line["clauses"]):
-            raise ValueError(f"{line['id']}: a status or clause that there isn't")
-        if line.get("r") not in (None, "inf") and (
-            isinstance(line["r"], bool) or not isinstance(line["r"], int | float)
-        ):
-            raise ValueError(f'{line["id"]}: r is neither a number nor "inf" nor null')
-        if not isinstance(line.get("worst", {}), dict):
-            raise ValueError(f"{line['id']}: worst isn't an object")
-    return Run(lines[0], results, footer)
-
-
-def _parsed(text: str, number: int) -> Line:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {number} isn't JSON") from error
-    if not isinstance(line, dict):
-        raise ValueError(f"line {number} isn't an object")
-    return line
-
-
-def _must(line: Line, types: Mapping[str, type]) -> None:
-    for name, kind in types.items():
-        if not isinstance(line.get(name), kind):
-            raise ValueError(f"its {line.get('type')} has no {name} that is of type {kind.__name__}")
+    """The run that these lines record, header first."""
+    footer = lines[-1] if lines[-1]["type"] == "footer" else None
+    return Run(lines[0], lines[1 : None if footer is None else -1], footer)
