@@ -13,6 +13,8 @@ from infonce_ref.conformance.adapters.declare import READINGS
 from infonce_ref.conformance.checks import REQUIRED
 from infonce_ref.conformance.fresh import DEFAULT_SEED, MissingExtra
 from infonce_ref.conformance.known import DEFAULT_FILE, as_toml, drafted, known_failures, refuse_to_overwrite
+from infonce_ref.conformance.report import outputs
+from infonce_ref.conformance.report.model import run_of
 from infonce_ref.conformance.results import Record, Report, Result, Usage
 from infonce_ref.conformance.run import Options, new_report, run, runner_for, selection
 from infonce_ref.conformance.runner import WIRES, Runner
@@ -50,6 +52,7 @@ def add_verdict_options(judge: argparse.ArgumentParser) -> None:
     judge.add_argument("--profile", help=f"what is required: a,b or all (default: {','.join(REQUIRED)})")
     judge.add_argument("--only", metavar="PATTERN", help="run the checks whose id contains or matches this")
     judge.add_argument("--report", type=Path, metavar="OUT.jsonl", help="write every result, with the raw outputs")
+    outputs.add_options(judge)
     judge.add_argument("--failures", action="store_true", help="show every failure")
     judge.add_argument(
         "--known", type=Path, metavar="FILE", help=f"failures that are known (default: {DEFAULT_FILE}, if it is there)"
@@ -109,6 +112,7 @@ def give_verdict(arguments: argparse.Namespace, report: Report, options: Options
         from infonce_ref.conformance.report.terminal import Terminal
     except ImportError as error:
         raise MissingExtra(f"the terminal's report needs {error.name}, which comes with: {EXTRA}") from error
+    files = outputs.wanted(arguments)
     if arguments.write_known is not None:
         refuse_to_overwrite(arguments.write_known)
     report.known = known_failures(arguments.known)
@@ -134,6 +138,7 @@ def give_verdict(arguments: argparse.Namespace, report: Report, options: Options
     finally:
         session.close()
     terminal.summary(report)
+    outputs.write(files, [run_of(report)])
     if arguments.write_known is not None:
         write_known(arguments.write_known, report)
     return report.exit_code
