@@ -5,9 +5,10 @@ A constant made from an input has its dtype and its device, whether the input is
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeAlias
 
-from array_api_compat import array_namespace, device, is_jax_array
+from array_api_compat import array_namespace, device, is_jax_array, is_torch_array
 
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
@@ -18,8 +19,8 @@ STORAGE_DTYPES = ("float64", "float32", *HALF_DTYPES)
 
 
 def namespace(*arrays: Array) -> Namespace:
-    """The Array API namespace that the given arrays (None among them is passed over) have in common."""
-    return array_namespace(*(x for x in arrays if x is not None))
+    """The Array API namespace that the given arrays have in common."""
+    return array_namespace(*arrays)
 
 
 def dtype_name(x: Array) -> str:
@@ -35,6 +36,15 @@ def compute_dtype(xp: Namespace, x: Array) -> DType:
 def constant(xp: Namespace, like: Array, value: float) -> Array:
     """A Python number rounded once to the dtype of `like` (2-D), as a 0-d array where `like` is."""
     return xp.sum(like[:0, :]) + value
+
+
+def as_constant(x: Array) -> Array:
+    """x without the history that a library's own differentiation would follow; the standard has no word for it."""
+    if is_torch_array(x):
+        return x.detach()
+    if is_jax_array(x):
+        return sys.modules["jax"].lax.stop_gradient(x)  # an array of JAX's has loaded it
+    return x
 
 
 def row_numbers(xp: Namespace, x: Array) -> Array:

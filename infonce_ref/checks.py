@@ -13,6 +13,9 @@ from typing import Any
 from array_api_compat import array_namespace, device, is_jax_array
 
 from infonce_ref.arrays import HALF_DTYPES, STORAGE_DTYPES, Array, Namespace, compute_dtype, dtype_name, namespace
+from infonce_ref.reduction import REDUCTIONS
+
+SCALARS = ("temperature", "margin", "bias")  # arguments that may be numbers or arrays of shape ()
 
 
 def given(**arguments: Any) -> dict[str, Any]:
@@ -68,6 +71,42 @@ def is_integer(name: str, xp: Namespace, x: Array, clause: str) -> None:
         raise TypeError(f"{name} must have an integer dtype, got {dtype_name(x)} [{clause}]")
 
 
+def arguments(embeddings: Mapping[str, Array], **others: Any) -> tuple[Namespace, tuple[str, ...]]:
+    """The library of all arrays given, and the dtypes that may stand beside the embeddings'.
+
+    Of the other arguments None isn't given, and a Python number is no array.
+    """
+    numbers = {name: array_scalar(x) if name in SCALARS else x for name, x in others.items()}
+    xp = arrays_of_one_library({**embeddings, **given(**numbers)})
+    return xp, embedding_dtypes(xp, embeddings)
+
+
+def keywords(similarity: str | None, reduction: str, block: int | None, similarities: Collection[str]) -> None:
+    """The keywords that every loss has."""
+    if similarities:
+        one_of("similarity", similarity, similarities, "similarity.domain")
+    one_of("reduction", reduction, REDUCTIONS, "reduction.domain")
+    block_size(block)
+
+
+def candidate_mask(x: Array | None, shape: tuple[int, ...], means: str) -> None:
+    if x is not None:
+        has_shape("candidate_mask", x, shape, means, "candidates.mask.domain")
+        has_dtype("candidate_mask", x, ("bool",), "candidates.mask.domain")
+
+
+def sample_weight(x: Array | None, rows: int, allowed: Collection[str]) -> None:
+    if x is not None:
+        has_shape("sample_weight", x, (rows,), "(N,), a weight for every row of the loss", "reduction.weight.domain")
+        has_dtype("sample_weight", x, allowed, "reduction.weight.domain")
+
+
+def index(name: str, xp: Namespace, x: Array, rows: int, clause: str) -> None:
+    """An integer for each of some rows."""
+    has_shape(name, x, (rows,), "(N,), an integer for every row", clause)
+    is_integer(name, xp, x, clause)
+
+
 def embedding_dtypes(xp: Namespace, arrays: Mapping[str, Array]) -> tuple[str, ...]:
     """The embedding arrays share one real floating dtype; that, and the compute dtype, are allowed beside them."""
     first, *rest = arrays
@@ -89,17 +128,21 @@ def bilinear_weight(weight: Array | None, similarity: str, d: int, allowed: Coll
         has_dtype("bilinear_weight", weight, allowed)
 
 
-def negative_keys(negatives: Array | None, in_batch: bool, n: int, e: int) -> int:
+def boolean(name: str, value: object, clause: str) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {value!r} [{clause}]")
+
+
+def negative_keys(negatives: Array | None, in_batch: bool, n: int, e: int, name: str = "negative_keys") -> int:
     """(M, E) or (N, M, E), any M; M. They must be there where the batch gives no negatives."""
-    if not isinstance(in_batch, bool):
-        raise TypeError(f"in_batch_negatives must be a bool, got {in_batch!r} [candidates.domain]")
+    boolean("in_batch_negatives", in_batch, "candidates.domain")
     if negatives is None:
         if not in_batch:
             raise ValueError("negative_keys must be given with in_batch_negatives=False, got None [candidates.domain]")
         return 0
     got = shape_of(negatives)
     if got[:-2] not in ((), (n,)) or len(got) < 2 or got[-1] != e:
-        raise ValueError(f"negative_keys must have shape (M, {e}) or ({n}, M, {e}), got {got} [input.shape]")
+        raise ValueError(f"{name} must have shape (M, {e}) or ({n}, M, {e}), got {got} [input.shape]")
     return got[-2]
 
 
@@ -134,9 +177,22 @@ def temperature(xp: Namespace, value: Any, like: Array) -> None:
 
 
 def margin(value: Any) -> None:
-    number = scalar("margin", value, "scale.margin.domain")
+    finite("margin", value, "scale.margin.domain")
+
+
+def finite(name: str, value: Any, clause: str) -> None:
+    """A finite Python real, or a 0-d array, whose value is not looked at."""
+    number = scalar(name, value, clause)
     if number is not None and not math.isfinite(number):
-        raise ValueError(f"margin must be finite, got {number!r} [scale.margin.domain]")
+        raise ValueError(f"{name} must be finite, got {number!r} [{clause}]")
+
+
+def constant_between(name: str, value: Any, low: float, high: float, clause: str) -> None:
+    """A Python real, low ≤ value < high: a constant of the loss, not an array."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a Python number, got {value!r} [{clause}]")
+    if not low <= float(value) < high:
+        raise ValueError(f"{name} must be ≥ {low:g} and < {high:g}, got {value!r} [{clause}]")
 
 
 def block_size(value: object) -> None:

@@ -25,13 +25,26 @@ LARGEST_MATRIX = 2**28  # bytes: no block of queries × candidates exceeds this 
 
 
 class RowGrads(NamedTuple):
-    """What some queries contribute: gradients that have a row for each of them, and gradients they all add to."""
+    """What some rows contribute: gradients that have a row for each of them, and gradients they all add to."""
 
-    by_row: Mapping[str, Array]
-    shared: Mapping[str, Array]
+    by_row: dict[str, Array]
+    shared: dict[str, Array]
+
+    def add(self, name: str, gradient: Array, by_row: bool) -> None:
+        into = self.by_row if by_row else self.shared
+        into[name] = into[name] + gradient if name in into else gradient
+
+    def plus(self, other: RowGrads) -> RowGrads:
+        """Both together."""
+        both = RowGrads(dict(self.by_row), dict(self.shared))
+        for name, g in other.by_row.items():
+            both.add(name, g, by_row=True)
+        for name, g in other.shared.items():
+            both.add(name, g, by_row=False)
+        return both
 
 
-Rows: TypeAlias = Callable[
+RowsOf: TypeAlias = Callable[
     [int, int], tuple[Array, Callable[[Array], RowGrads]]
 ]  # lo, hi → losses, pullback of row weights
 
@@ -40,8 +53,8 @@ class Plan(NamedTuple, Generic[G]):
     """A loss with its arguments: all that is left is to visit the queries."""
 
     xp: Namespace
-    queries: int  # N
-    rows: Rows
+    queries: int  # rows of the loss
+    rows: RowsOf
     reduction: Reduction
     to_arguments: Callable[[Mapping[str, Array]], G]  # gradients of what the rows see → gradients of the arguments
     block_size: int
@@ -123,6 +136,7 @@ class Loss(Generic[P, G]):
     """A loss function with its analytic gradients; all three take the arguments that the loss documents."""
 
     name: str
+    plan: Callable[P, Plan[G]]
     value: Callable[P, Array]
     value_and_grad: Callable[P, tuple[Array, G]]
     vjp: Callable[P, tuple[Array, Callable[[Array | float], G]]]
@@ -141,7 +155,9 @@ class Loss(Generic[P, G]):
             return function
 
         forms = {"value": value, "value_and_grad": value_and_grad, "vjp": vjp}
-        vars(self).update({name: carried_out(how) for name, how in forms.items()}, name=plan.__name__, __wrapped__=plan)
+        vars(self).update(
+            {name: carried_out(how) for name, how in forms.items()}, name=plan.__name__, plan=plan, __wrapped__=plan
+        )
         vars(self).update({name: getattr(plan, name) for name in functools.WRAPPER_ASSIGNMENTS})
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -15,10 +15,17 @@ class Reduction(NamedTuple):
     transpose: Callable[[Array], Array]  # cotangent of the value → row weights (N,)
 
 
-def reduce_by(xp: Namespace, kind: str, like: Array, sample_weight: Array | None) -> Reduction:
-    """`kind` of the losses of the rows of `like` (2-D), each times its weight: Σ w L / Σ w, Σ w L, or every w L."""
+def reduce_by(
+    xp: Namespace, kind: str, like: Array, sample_weight: Array | None, counted: Array | None = None
+) -> Reduction:
+    """`kind` of the losses of the rows of `like` (2-D), each times its weight: Σ w L / Σ w, Σ w L, or every w L.
+
+    Rows that aren't counted weigh 0.
+    """
     ones = xp.ones_like(xp.sum(like[:, :0], axis=-1))
-    weight = ones if sample_weight is None else sample_weight  # reduction.weight
+    weight = ones if sample_weight is None else xp.astype(sample_weight, like.dtype, copy=False)  # reduction.weight
+    if counted is not None:
+        weight = xp.where(counted, weight, xp.zeros_like(weight))  # sup-con.none dcl.none
     if kind == "none":
         return Reduction(lambda losses: weight * losses, lambda c: c * weight)  # reduction.none
     if kind == "sum":

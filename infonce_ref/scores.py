@@ -1,4 +1,4 @@
-"""Scores: every negative's logit as its difference to the positive's, d_ij = s_ij − s_ip, in blocks.
+"""Scores: logits as differences to a reference of their row, in blocks; and their pullback.
 
 The differences carry the whole loss: formed before anything is exponentiated or summed, they keep a loss of 1e-30
 a loss of 1e-30. Blocks (in-batch keys, shared negatives, each query's own) are a list; nothing is concatenated.
@@ -6,74 +6,164 @@ a loss of 1e-30. Blocks (in-batch keys, shared negatives, each query's own) are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from infonce_ref.arrays import Array, Namespace, column
 
 
-class Block(NamedTuple):
-    """Candidate keys of n queries, (C, D) for all or (n, M, D), each one's own, and who is a negative of whom."""
+class Rows(NamedTuple):
+    """Some rows of an array that has a gradient, and how gradients of these rows become gradients of the array."""
 
-    keys: Array
-    keep: Array | None  # (n, C) bool, False where the key is no negative of the query; None: all are
+    name: str
+    values: Array
+    by_row: bool = False  # they are the rows that are being visited: their gradients are rows of the array's
+    scatter: Callable[[Array], Array] | None = None  # gradients of these rows → of the whole array; None: as they are
+
+
+class Block(NamedTuple):
+    """Anchors (n, D), or B of each row's (n, B, D), and their candidate keys: (C, D) for all or (n, C, D), each one's.
+
+    Masks are (n, C), or (n, B·C) bool; −inf is never stored.
+    """
+
+    anchors: Rows
+    keys: Rows
+    keep: Array | None = None  # False where the pair is no negative; None: all are
+    positive: Array | None = None  # True where the pair is one of several positives; None: there are none here
+    bias: Rows | None = None  # (C, 1), added to the logits
+
+
+class Pair(NamedTuple):
+    """Each row's one positive: anchors and keys (n, D), and the bias of their logits (n, 1)."""
+
+    anchors: Rows
+    keys: Rows
+    bias: Rows | None = None
 
 
 class Differences(NamedTuple):
-    """d (n, C) of one block, 0 where `keep` is False; −inf is never stored."""
+    """d (n, C) of one block: every logit less the row's reference; 0 where the pair is nobody's."""
 
     values: Array
     keep: Array | None
+    positive: Array | None = None
 
 
 class ScoreGrads(NamedTuple):
-    query: Array  # (n, D)
-    positive: Array  # (n, D), to each query's own positive
-    keys: list[Array]  # one per block, shaped as its keys
+    rows: list[tuple[Rows, Array]]  # the gradient of everything that took part
     temperature: Array  # 0-d
     margin: Array  # 0-d
 
 
-def pairwise(xp: Namespace, q: Array, keys: Array) -> Array:
-    """⟨q_i, k_j⟩ of every query with its candidates: (n, C)."""
-    if keys.ndim == 2:
-        return xp.matmul(q, xp.matrix_transpose(keys))
-    return xp.squeeze(xp.matmul(keys, q[:, :, None]), axis=-1)
+def pairwise(xp: Namespace, anchors: Array, keys: Array) -> Array:
+    """⟨anchor, key⟩ of every row's anchors with its candidates: (n, C), or (n, B·C)."""
+    if keys.ndim == 3:
+        return xp.squeeze(xp.matmul(keys, anchors[:, :, None]), axis=-1)
+    s = xp.matmul(anchors, xp.matrix_transpose(keys))
+    return s if anchors.ndim == 2 else xp.reshape(s, (s.shape[0], s.shape[1] * s.shape[2]))
 
 
-def pairwise_transpose(xp: Namespace, q: Array, keys: Array, g: Array) -> tuple[Array, Array]:
-    """The gradients of `pairwise` for q and keys."""
-    if keys.ndim == 2:
-        return xp.matmul(g, keys), xp.matmul(xp.matrix_transpose(g), q)
-    return xp.squeeze(xp.matmul(g[:, None, :], keys), axis=1), g[:, :, None] * q[:, None, :]
+def pairwise_transpose(xp: Namespace, anchors: Array, keys: Array, g: Array) -> tuple[Array, Array]:
+    """The gradients of `pairwise` for anchors and keys."""
+    if keys.ndim == 3:
+        return xp.squeeze(xp.matmul(g[:, None, :], keys), axis=1), g[:, :, None] * anchors[:, None, :]
+    if anchors.ndim == 3:
+        n, b, d = anchors.shape
+        to_anchors, to_keys = pairwise_transpose(
+            xp, xp.reshape(anchors, (n * b, d)), keys, xp.reshape(g, (n * b, keys.shape[0]))
+        )
+        return xp.reshape(to_anchors, (n, b, d)), to_keys
+    return xp.matmul(g, keys), xp.matmul(xp.matrix_transpose(g), anchors)
+
+
+def block_transpose(xp: Namespace, block: Block, g: Array, temperature: Array) -> Iterable[tuple[Rows, Array]]:
+    """What the gradients of a block's logits give to its anchors, its keys and its bias."""
+    to_anchors, to_keys = pairwise_transpose(xp, block.anchors.values, block.keys.values, g)
+    yield block.anchors, to_anchors / temperature
+    yield block.keys, to_keys / temperature  # gradient.negative-keys
+    if block.bias is not None:
+        yield block.bias, column(xp.sum(g, axis=0))  # gradient.logit-bias
 
 
 def differences(
-    xp: Namespace, q: Array, positive: Array, blocks: Sequence[Block], temperature: Array, margin: Array
+    xp: Namespace,
+    pair: Pair,
+    blocks: Sequence[Block],
+    temperature: Array,
+    margin: Array,
+    level: float | None = None,
 ) -> tuple[list[Differences], Callable[[Sequence[Array]], ScoreGrads]]:
-    """d_ij = (⟨q_i, k_j⟩ − (⟨q_i, k_p⟩ − margin)) / τ for every block of candidates."""
-    positive_similarity = xp.sum(q * positive, axis=-1) - margin  # scale.margin
+    """d_ij = (⟨q_i, k_j⟩ − (⟨q_i, k_p⟩ − margin)) / τ + (b_j − b_p) for every block of candidates.
 
-    def block_differences(block: Block) -> Differences:
-        d = (pairwise(xp, q, block.keys) - column(positive_similarity)) / temperature  # scale.temperature
+    With `level`, one column more at the end, as if a candidate's similarity were that constant.
+    """
+    q, positive = pair.anchors.values, pair.keys.values
+    similarity = column(xp.sum(q * positive, axis=-1) - margin)  # scale.margin
+
+    def block_differences(block: Block) -> tuple[Array, Differences]:
+        scaled = (pairwise(xp, block.anchors.values, block.keys.values) - similarity) / temperature  # scale.temperature
+        d = scaled
+        if block.bias is not None:
+            d = d + xp.matrix_transpose(block.bias.values)  # scale.logit-bias
+        if pair.bias is not None:
+            d = d - pair.bias.values
         if block.keep is not None:
-            d = xp.where(block.keep, d, xp.zeros_like(d))  # candidates.mask
-        return Differences(d, block.keep)
+            zero = xp.zeros_like(d)
+            scaled, d = xp.where(block.keep, scaled, zero), xp.where(block.keep, d, zero)  # candidates.mask
+        return scaled, Differences(d, block.keep)
 
-    d = [block_differences(block) for block in blocks]
+    scaled, d = (list(parts) for parts in zip(*(block_differences(block) for block in blocks), strict=True))
+    if level is not None:
+        scaled.append((level - similarity) / temperature)
+        d.append(Differences(scaled[-1], None))
 
     def pullback(g: Sequence[Array]) -> ScoreGrads:
-        to_q, to_keys = zip(
-            *(pairwise_transpose(xp, q, b.keys, x) for b, x in zip(blocks, g, strict=True)), strict=True
-        )
         row_total = column(sum(xp.sum(x, axis=-1) for x in g))
+        rows = [part for b, x in zip(blocks, g, strict=False) for part in block_transpose(xp, b, x, temperature)]
+        rows.append((pair.anchors, -row_total * positive / temperature))  # gradient.query
+        rows.append((pair.keys, -row_total * q / temperature))  # gradient.positive-key
+        if pair.bias is not None:
+            rows.append((pair.bias, -row_total))
+        by_temperature = sum(xp.sum(x * s) for x, s in zip(g, scaled, strict=True))
         return ScoreGrads(
-            query=(sum(to_q) - row_total * positive) / temperature,  # gradient.query
-            positive=-row_total * q / temperature,  # gradient.positive-key
-            keys=[k / temperature for k in to_keys],  # gradient.negative-keys
-            temperature=-sum(xp.sum(x * b.values) for x, b in zip(g, d, strict=True))
-            / temperature,  # gradient.temperature
+            rows,
+            temperature=-by_temperature / temperature,  # gradient.temperature
             margin=xp.sum(row_total) / temperature,  # gradient.margin
         )
 
     return d, pullback
+
+
+def logits(
+    xp: Namespace, block: Block, temperature: Array, margin: Array | None = None, reference: Array | None = None
+) -> tuple[Differences, Callable[[Array], ScoreGrads]]:
+    """d_ij = (⟨q_i, k_j⟩ − margin where j is a positive) / τ, less the row's `reference`.
+
+    For losses with any number of positives. Those that take a reference (of the logits where it is True) don't change
+    with a common shift of a row's logits, so that nothing has to flow back through it. Without one these are the
+    logits themselves.
+    """
+    s = pairwise(xp, block.anchors.values, block.keys.values)
+    zero = xp.zeros_like(s)
+    if margin is not None:
+        s = xp.where(block.positive, s - margin, s)  # scale.margin
+    if reference is not None:
+        referred = xp.any(reference, axis=-1, keepdims=True)
+        largest = xp.max(xp.where(reference, s, xp.full_like(s, -float("inf"))), axis=-1, keepdims=True)
+        s = s - xp.where(referred, largest, xp.zeros_like(largest))
+    scaled = s / temperature  # scale.temperature
+    d = scaled if block.bias is None else scaled + xp.matrix_transpose(block.bias.values)
+    if block.keep is not None:
+        some = block.keep if block.positive is None else block.keep | block.positive
+        scaled, d = xp.where(some, scaled, zero), xp.where(some, d, zero)  # candidates.mask
+
+    def pullback(g: Array) -> ScoreGrads:
+        of_positives = zero if block.positive is None else xp.where(block.positive, g, zero)
+        return ScoreGrads(
+            list(block_transpose(xp, block, g, temperature)),
+            temperature=-xp.sum(g * scaled) / temperature,
+            margin=-xp.sum(of_positives) / temperature,
+        )
+
+    return Differences(d, block.keep, block.positive), pullback

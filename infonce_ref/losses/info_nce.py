@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from infonce_ref import checks
-from infonce_ref.arrays import Array, Namespace, compute_dtype
-from infonce_ref.candidates import candidates
+from infonce_ref.arrays import Array, DType, Namespace, column, compute_dtype
+from infonce_ref.candidates import NO_BIAS, Bias, candidates
 from infonce_ref.contrast import contrast
 from infonce_ref.embed import SIMILARITIES, cast, embed, embed_query
 from infonce_ref.link import softplus_link
 from infonce_ref.loss import Loss, Plan, default_block_size
-from infonce_ref.reduction import REDUCTIONS, reduce_by
+from infonce_ref.reduction import reduce_by
 from infonce_ref.scale import positive_scalar, scalar
 
 
@@ -25,6 +25,7 @@ class InfoNCEGrads(NamedTuple):
     temperature: Array
     margin: Array
     bilinear_weight: Array | None
+    logit_bias: Array | None
 
 
 @Loss
@@ -39,6 +40,7 @@ def info_nce(
     in_batch_negatives: bool = True,
     positive_index: Array | None = None,
     candidate_mask: Array | None = None,
+    logit_bias: Array | None = None,
     margin: float | Array = 0.0,
     sample_weight: Array | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -73,6 +75,9 @@ def info_nce(
     candidate_mask : bool array (N, C), optional
         False where a candidate is never a negative of the query. Columns: the rows of `positive_key` if
         `in_batch_negatives`, then those of `negative_keys`. Entries on the positive are ignored.
+    logit_bias : array (C,), the query's dtype or the compute dtype, optional
+        b: added to the logits after the temperature, column by column as in `candidate_mask` (logQ correction: minus
+        the logarithm of how often a key is drawn). The positive has the entry of its column, if it has one.
     margin : float or 0-d floating array
         m: the positive's similarity becomes sim − m.
     sample_weight : array (N,), ≥ 0, the query's dtype or the compute dtype, optional
@@ -115,7 +120,7 @@ def info_nce(
     """
     xp, columns = checked(
         query, positive_key, negative_keys, temperature, similarity, bilinear_weight, in_batch_negatives,
-        positive_index, candidate_mask, margin, sample_weight, reduction, block_size,
+        positive_index, candidate_mask, logit_bias, margin, sample_weight, reduction, block_size,
     )  # fmt: skip
     dtype, rows_of = compute_dtype(xp, query), SIMILARITIES[similarity]
     step = block_size or default_block_size(columns, xp.finfo(dtype).bits)
@@ -124,9 +129,9 @@ def info_nce(
     q, to_query = embed_query(xp, query, dtype, rows_of, bilinear_weight)
     k, to_keys = embed(xp, positive_key, dtype, rows_of, who.used_keys(positive_key, step))
     n, to_negatives = embed(xp, negative_keys, dtype, rows_of, who.used_negatives(negative_keys))
+    b, to_bias = bias_columns(xp, logit_bias, dtype, in_batch_negatives * positive_key.shape[0])
     tau, to_temperature = positive_scalar(xp, q, temperature)
     m, to_margin = scalar(xp, q, margin)
-    weight = None if sample_weight is None else cast(xp, sample_weight, dtype)[0]
 
     def to_arguments(g: Mapping[str, Array]) -> InfoNCEGrads:
         query_grad, weight_grad = to_query(g["query"])
@@ -137,29 +142,42 @@ def info_nce(
             to_temperature(g["temperature"]),
             to_margin(g["margin"]),
             weight_grad,
+            to_bias(g),
         )
 
-    rows = contrast(xp, softplus_link, q, k, n, who, tau, m)
-    return Plan(xp, query.shape[0], rows, reduce_by(xp, reduction, q, weight), to_arguments, step)
+    rows = contrast(xp, who.layout(q, k, n, softplus_link, b), tau, m)
+    return Plan(xp, query.shape[0], rows, reduce_by(xp, reduction, q, sample_weight), to_arguments, step)
+
+
+def bias_columns(
+    xp: Namespace, bias: Array | None, dtype: DType, keys: int
+) -> tuple[Bias, Callable[[Mapping[str, Array]], Array | None]]:
+    """The bias of the keys and that of the explicit negatives, and the gradient of both together."""
+    if bias is None:
+        return NO_BIAS, lambda g: None
+    b, to_stored = cast(xp, bias, dtype)
+    whole = column(b)
+
+    def pullback(g: Mapping[str, Array]) -> Array:
+        parts = [g[name] for name in ("key_bias", "negative_bias") if name in g]
+        return to_stored(xp.concat(parts, axis=0)[:, 0])
+
+    return Bias(whole[:keys, ...] if keys else None, whole[keys:, ...] if keys < bias.shape[0] else None), pullback
 
 
 def checked(
     query: Array, positive_key: Array, negative_keys: Array | None, temperature: Any, similarity: str,
     bilinear_weight: Array | None, in_batch_negatives: bool, positive_index: Array | None,
-    candidate_mask: Array | None, margin: Any, sample_weight: Array | None, reduction: str, block_size: int | None,
+    candidate_mask: Array | None, logit_bias: Array | None, margin: Any, sample_weight: Array | None, reduction: str,
+    block_size: int | None,
 ) -> tuple[Namespace, int]:  # fmt: skip
     """The library that all arguments belong to and C, the columns of a mask, once nothing is found wrong."""
-    embeddings = {"query": query, "positive_key": positive_key, **checks.given(negative_keys=negative_keys)}
-    others = checks.given(
+    xp, allowed = checks.arguments(
+        {"query": query, "positive_key": positive_key, **checks.given(negative_keys=negative_keys)},
         bilinear_weight=bilinear_weight, positive_index=positive_index, candidate_mask=candidate_mask,
-        sample_weight=sample_weight, temperature=checks.array_scalar(temperature), margin=checks.array_scalar(margin),
+        logit_bias=logit_bias, sample_weight=sample_weight, temperature=temperature, margin=margin,
     )  # fmt: skip
-    xp = checks.arrays_of_one_library({**embeddings, **others})
-
-    checks.one_of("similarity", similarity, tuple(SIMILARITIES), "similarity.domain")
-    checks.one_of("reduction", reduction, REDUCTIONS, "reduction.domain")
-    checks.block_size(block_size)
-    allowed = checks.embedding_dtypes(xp, embeddings)
+    checks.keywords(similarity, reduction, block_size, tuple(SIMILARITIES))
 
     checks.has_shape("query", query, (None, None), "(N, D)")
     (n, d), e = query.shape, query.shape[1]
@@ -170,15 +188,13 @@ def checked(
         checks.has_shape("positive_key", positive_key, (n, e), "(N, D), a key for every query")
     else:
         checks.has_shape("positive_key", positive_key, (None, e), "(K, D)")
-        checks.has_shape("positive_index", positive_index, (n,), "(N,)", "candidates.index.domain")
-        checks.is_integer("positive_index", xp, positive_index, "candidates.index.domain")
+        checks.index("positive_index", xp, positive_index, n, "candidates.index.domain")
     c = checks.negative_keys(negative_keys, in_batch_negatives, n, e) + in_batch_negatives * positive_key.shape[0]
-    if candidate_mask is not None:
-        checks.has_shape("candidate_mask", candidate_mask, (n, c), "(N, C)", "candidates.mask.domain")
-        checks.has_dtype("candidate_mask", candidate_mask, ("bool",), "candidates.mask.domain")
-    if sample_weight is not None:
-        checks.has_shape("sample_weight", sample_weight, (n,), "(N,)", "reduction.weight.domain")
-        checks.has_dtype("sample_weight", sample_weight, allowed, "reduction.weight.domain")
+    checks.candidate_mask(candidate_mask, (n, c), "(N, C)")
+    if logit_bias is not None:
+        checks.has_shape("logit_bias", logit_bias, (c,), "(C,), the columns of a mask", "scale.logit-bias.domain")
+        checks.has_dtype("logit_bias", logit_bias, allowed, "scale.logit-bias.domain")
+    checks.sample_weight(sample_weight, n, allowed)
     checks.temperature(xp, temperature, query)
     checks.margin(margin)
     return xp, c
