@@ -26,9 +26,8 @@ from infonce_ref.conformance.report.text import visible
 
 UNFIT = re.compile(r"[^A-Za-z0-9._@-]+")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
-# What a resolved call consists of. A report is data: nothing else of it becomes code.
-HARMLESS = (ast.Call, ast.Name, ast.Attribute, ast.keyword, ast.Constant, ast.BinOp, ast.Div, ast.UnaryOp, ast.USub)
-LITERAL = (ast.List, ast.Tuple, ast.Dict, ast.Set, ast.Load)
+# What the arguments of a resolved call consist of. A report is data: nothing else of it becomes code.
+HARMLESS = (ast.Call, ast.Name, ast.Constant, ast.BinOp, ast.Div, ast.UnaryOp, ast.USub, ast.List, ast.Tuple, ast.Dict)
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,7 @@ def call_for(resolved: str, problem: Problem) -> ast.Call | None:
         call = ast.parse(resolved, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    if not isinstance(call, ast.Call) or not all(isinstance(node, HARMLESS + LITERAL) for node in ast.walk(call)):
-        return None
-    if any(ast.unparse(inner.func) != "log" for word in keywords(call) for inner in calls(word)):
+    if not isinstance(call, ast.Call) or not is_plain(call):
         return None
     given = {*problem.arrays, *scalars(problem), "log"}
     for part in (call, call.func):  # of a class, its constructor too
@@ -153,13 +150,15 @@ def call_for(resolved: str, problem: Problem) -> ast.Call | None:
     return call
 
 
-def calls(tree: ast.AST) -> list[ast.Call]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-
-
-def keywords(call: ast.Call) -> list[ast.keyword]:
-    """Those of a call, and of the constructor that it calls."""
-    return [*call.keywords, *(call.func.keywords if isinstance(call.func, ast.Call) else ())]
+def is_plain(call: ast.Call) -> bool:
+    """Whether it is name(…) or name(…)(…), the name dotted, with keywords that only name, count and take logarithms."""
+    inner = call.func.func if isinstance(call.func, ast.Call) else call.func
+    keywords = [*call.keywords, *(call.func.keywords if isinstance(call.func, ast.Call) else ())]
+    nodes = [node for word in keywords for node in ast.walk(word.value) if not isinstance(node, ast.expr_context)]
+    logs = all(ast.unparse(node.func) == "log" for node in nodes if isinstance(node, ast.Call))
+    dotted = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", ast.unparse(inner)) is not None
+    positional = call.args or (isinstance(call.func, ast.Call) and call.func.args)
+    return dotted and not positional and logs and all(isinstance(node, HARMLESS) for node in nodes)
 
 
 def names_in(tree: ast.AST) -> set[str]:
