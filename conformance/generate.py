@@ -26,6 +26,7 @@ from mpmath import mp
 from infonce_ref.conformance.bounds import BoundTooLoose, Level, bound
 from infonce_ref.conformance.cases import candidates, core, edges, errors, variants
 from infonce_ref.conformance.cases.case import Case, Cases, outputs
+from infonce_ref.conformance.cases.family import bags, labels, pairs, queries, views
 from infonce_ref.conformance.oracle import agree, definition, second
 from infonce_ref.conformance.problem import FORMATS
 
@@ -38,7 +39,12 @@ DIGITS = 40
 AGREEMENT = 1e-30  # how closely two oracles must agree, relative
 
 CLASSES: Mapping[str, Mapping[str, Cases]] = {
-    "info_nce": {**core.CLASSES, **candidates.CLASSES, **variants.CLASSES, **edges.CLASSES, **errors.CLASSES}
+    "info_nce": {**core.CLASSES, **candidates.CLASSES, **variants.CLASSES, **edges.CLASSES, **errors.CLASSES},
+    **pairs.CLASSES,
+    **views.CLASSES,
+    **queries.CLASSES,
+    **bags.CLASSES,
+    **labels.CLASSES,
 }
 FILES: Mapping[str, tuple[str, str]] = {
     f"{loss}/{kind}.json": (loss, kind) for loss, classes in CLASSES.items() for kind in classes

@@ -145,6 +145,12 @@ def shapes() -> Iterator[Case]:
         "an index with an axis too many",
         {"positive_index": index[:, None]},
     )
+    for name, bias, note in (
+        ("short", np.ones(3), "biases for three of four columns"),
+        ("one", np.ones(1), "one bias for all: broadcast"),
+        ("matrix", np.ones((4, 4)), "a bias for each pair"),
+    ):
+        yield refused(f"logit-bias.{name}", "scale.logit-bias.domain", note, {"logit_bias": bias})
     yield refused(
         "weight.short",
         "reduction.weight.domain",
@@ -225,6 +231,13 @@ def dtypes() -> Iterator[Case]:
         "an index of real numbers",
         "positive_index",
         encode_array(np.array([1.0, 0.0, 3.0, 2.0]), "float32"),
+    )
+    yield retyped(
+        "logit-bias.dtype",
+        "scale.logit-bias.domain",
+        "biases that are integers",
+        "logit_bias",
+        encode_array(np.ones(4, dtype=np.int64), "int64"),
     )
     yield retyped(
         "weight.dtype",

@@ -202,6 +202,59 @@ def margin() -> Iterator[Case]:
     )
 
 
+def logit_bias() -> Iterator[Case]:
+    """A bias for each candidate, after the temperature."""
+    some = pairs(391, 4, 3)
+    bias = few(393, 4)
+    yield Case(
+        "in-batch",
+        call({**some, "logit_bias": bias}, 0.25),
+        "divided by the temperature, left off the positive, or part of the temperature's gradient",
+        profile="variants",
+    )
+    yield Case(
+        "index",
+        call({**some, "positive_key": some["positive_key"][:3], "positive_index": np.array([2, 0, 0, 1]),
+              "logit_bias": bias[:3]}, 0.375, reduction="none"),
+        "the positive's bias is its column's, not its query's; a column that is two queries' positive",
+        profile="variants",
+    )  # fmt: skip
+    for name, rows, in_batch in (
+        ("shared", few(394, 5, 3), False),
+        ("own", few(395, 4, 2, 3), False),
+        ("in-batch+shared", few(396, 2, 3), True),
+        ("in-batch+own", few(397, 4, 2, 3), True),
+    ):
+        columns = 4 * in_batch + rows.shape[-2]
+        yield Case(
+            name,
+            call({**some, "negative_keys": rows, "logit_bias": few(398, columns)}, 0.3125, in_batch_negatives=in_batch),
+            "columns are the positive keys first, if they are in the batch; where they aren't the positive has no bias",
+            profile="variants",
+        )
+    yield Case(
+        "masked",
+        call({**some, "logit_bias": 32.0 * bias, "candidate_mask": keep(399, 4, 4)}, 0.0625, margin=0.125),
+        "a large bias on a masked candidate; a masked positive keeps its own",
+        ("candidates.mask.positive",),
+        profile="variants",
+    )
+    yield Case(
+        "tiny",
+        call({**aligned(411, 3, 4), "logit_bias": few(412, 3)}, 0.046875),
+        "tiny losses beside a bias",
+        ("precise.loss", "precise.gradient"),
+        profile="variants",
+        precise=True,
+    )
+    yield Case(
+        "full-mantissa",
+        call({**pairs_of(full32, 413, 3, 4), "logit_bias": rounded(4.0 * full32(415, 3))}, near32(0.02)),
+        "biases with all their bits in use",
+        profile="variants",
+    )
+
+
 def reductions() -> Iterator[Case]:
     """Sum, none and weights."""
     some = pairs(351, 5, 3)
@@ -435,6 +488,7 @@ CLASSES = {
     "dot": dot,
     "bilinear": bilinear,
     "margin": margin,
+    "logit-bias": logit_bias,
     "reductions": reductions,
     "sample-weight": weights,
     "half": half,
