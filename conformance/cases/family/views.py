@@ -172,7 +172,7 @@ def weighted() -> Iterator[Case]:
     yield Case(
         "sharp",
         DCL.ask(rows, near32(0.01), options={"sigma": 0.5}),
-        "weighted at a low temperature: an anchor's logits don't only count by their differences, as the temperature shows",
+        "weights at a low temperature: logits count by more than their differences, as the temperature's slope shows",
         profile="variants",
     )
 
@@ -238,7 +238,7 @@ def betas() -> Iterator[Case]:
         )
     yield Case(
         "crowded",
-        HARD.ask(crowded_trio(3611, 3, 3), 2.0**-10, options={"prior": 0.125, "beta": 4.0}),
+        HARD.ask(crowded_trio(3611, 3, 3), 2.0**-8, options={"prior": 0.125, "beta": 4.0}),
         "beta at a low temperature: exp((1 + beta) s) without a shift",
         profile="variants",
     )
