@@ -6,6 +6,7 @@ import decimal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 Place = tuple[str, tuple[int, ...]]  # an entry of an argument
 NOISE = 22  # how many of the last digits of a result may be rounding
@@ -43,7 +44,7 @@ class Dual:
         return Dual(value, {place: slope * partial for place, partial in self.by.items()})
 
     def exp(self) -> Dual:
-        value = self.value.exp()
+        value = exponential(self.value, decimal.getcontext().prec)
         return self.through(value, value)
 
     def log(self) -> Dual:
@@ -55,6 +56,12 @@ class Dual:
 
 
 ZERO = Dual(Decimal(0), {})
+
+
+@lru_cache(maxsize=4096)
+def exponential(number: Decimal, digits: int) -> Decimal:
+    """e^number in the context's `digits` digits, kept: decimal takes long over it, and pairs occur twice."""
+    return number.exp()
 
 
 def total(terms: Iterable[Dual], value: Decimal | None = None) -> Dual:
