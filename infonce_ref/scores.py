@@ -101,13 +101,13 @@ def differences(
     q, positive = pair.anchors.values, pair.keys.values
     similarity = column(xp.sum(q * positive, axis=-1) - margin)  # scale.margin
 
+    def less_bias(d: Array) -> Array:
+        return d if pair.bias is None else d - pair.bias.values
+
     def block_differences(block: Block) -> tuple[Array, Differences]:
         scaled = (pairwise(xp, block.anchors.values, block.keys.values) - similarity) / temperature  # scale.temperature
-        d = scaled
-        if block.bias is not None:
-            d = d + xp.matrix_transpose(block.bias.values)  # scale.logit-bias
-        if pair.bias is not None:
-            d = d - pair.bias.values
+        d = scaled if block.bias is None else scaled + xp.matrix_transpose(block.bias.values)  # scale.logit-bias
+        d = less_bias(d)
         if block.keep is not None:
             zero = xp.zeros_like(d)
             scaled, d = xp.where(block.keep, scaled, zero), xp.where(block.keep, d, zero)  # candidates.mask
@@ -116,7 +116,7 @@ def differences(
     scaled, d = (list(parts) for parts in zip(*(block_differences(block) for block in blocks), strict=True))
     if level is not None:
         scaled.append((level - similarity) / temperature)
-        d.append(Differences(scaled[-1], None))
+        d.append(Differences(less_bias(scaled[-1]), None))
 
     def pullback(g: Sequence[Array]) -> ScoreGrads:
         row_total = column(sum(xp.sum(x, axis=-1) for x in g))

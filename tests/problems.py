@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf
 
-from infonce_ref import info_nce
+import infonce_ref
 from infonce_ref.conformance.bounds import Level, bound
+from infonce_ref.conformance.family import IN_BATCH_OR_NOT, KINDS, LOSSES
 from infonce_ref.conformance.oracle import Answer, definition
 from infonce_ref.conformance.problem import FORMATS, Problem
 from tests.libraries import Library
@@ -80,6 +81,8 @@ CASES: Mapping[str, Problem] = {
     "mask": problem(10, negatives="shared", candidate_mask=mask(N + M)),
     "mask, explicit": problem(11, negatives="own", candidate_mask=mask(M), similarity="dot", changes=EXPLICIT),
     "margin": problem(12, changes={"margin": 0.25}),
+    "bias": problem(18, negatives="own", logit_bias=np.arange(N + M) / 2 - 1.0),
+    "bias, explicit": problem(19, negatives="shared", logit_bias=[0.5, -1.0], changes=EXPLICIT),
     "weight": problem(13, sample_weight=WEIGHTS),
     "weight 0": problem(13, sample_weight=[0.0] * N),
     "sum": problem(14, sample_weight=WEIGHTS, changes={"reduction": "sum"}),
@@ -97,7 +100,7 @@ CASES: Mapping[str, Problem] = {
     "a query masked": problem(candidate_mask=with_rows(np.ones((N, N), bool), {2: False})),
     "everything": problem(
         17, keys=6, positive_index=INDEX, negatives="own", similarity="bilinear", candidate_mask=mask(6 + M),
-        sample_weight=WEIGHTS, changes={"margin": -0.5, "reduction": "none"},
+        sample_weight=WEIGHTS, logit_bias=np.arange(6 + M) / 4 - 0.5, changes={"margin": -0.5, "reduction": "none"},
     ),
 }  # fmt: skip
 
@@ -114,10 +117,13 @@ def bounds_of(case: str, dtype: str, level: Level = "textbook") -> dict[str, np.
 
 def arguments(p: Problem, library: Library, dtype: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The call of the reference that a problem describes: its arrays, and the rest."""
-    kinds = {"candidate_mask": "bool", "positive_index": "int64"}
-    arrays = {name: library.array(x, kinds.get(name, dtype)) for name, x in p.arrays.items()}
-    options = {name: getattr(p, name) for name in ("similarity", "in_batch_negatives", "reduction", "margin")}
-    return arrays, {"temperature": p.temperature, **options}
+    dtypes = {"mask": "bool", "integer": "int64"}
+    arrays = {name: library.array(x, dtypes.get(KINDS[name], dtype)) for name, x in p.arrays.items()}
+    known = LOSSES[p.loss]
+    names = [*known.scalars, "reduction"]
+    names += ["similarity"] if len(known.similarities) > 1 else []
+    names += ["in_batch_negatives"] if p.loss in IN_BATCH_OR_NOT else []
+    return arrays, {name: getattr(p, name) for name in names} | dict(p.options)
 
 
 def outputs(library: Library, loss: Any, grad: Any) -> dict[str, np.ndarray]:
@@ -128,7 +134,8 @@ def outputs(library: Library, loss: Any, grad: Any) -> dict[str, np.ndarray]:
 
 def value_and_grad(p: Problem, library: Library, dtype: str, **more: Any) -> dict[str, np.ndarray]:
     arrays, options = arguments(p, library, dtype)
-    return outputs(library, *library.run(info_nce.value_and_grad, arrays, options | more))
+    loss = getattr(infonce_ref, p.loss)
+    return outputs(library, *library.run(loss.value_and_grad, arrays, options | more))
 
 
 def ratio(computed: np.ndarray, exact: np.ndarray, limit: np.ndarray) -> float:

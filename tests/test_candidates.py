@@ -9,6 +9,7 @@ import pytest
 
 from infonce_ref import info_nce
 from infonce_ref.candidates import candidates
+from infonce_ref.link import softplus_link
 from tests.problems import D, M, N, grid, mask
 
 RNG = np.random.default_rng(81)
@@ -22,13 +23,13 @@ def members(keys: np.ndarray, negatives: Any, index: Any, in_batch: bool, m: Any
     who = candidates(np, Q, keys, index, in_batch, m)
     found = []
     for lo in range(0, N, 3):
-        blocks = who.blocks(keys, negatives, lo, min(lo + 3, N))
+        blocks = who.layout(Q, keys, negatives, softplus_link)(lo, min(lo + 3, N)).blocks
         for i in range(min(3, N - lo)):
             found.append(
                 {
-                    (name, j)
-                    for name, block in blocks.items()
-                    for j in range(block.keys.shape[-2])
+                    (block.keys.name, j)
+                    for block in blocks
+                    for j in range(block.keys.values.shape[-2])
                     if block.keep is None or block.keep[i, j]
                 }
             )
@@ -92,10 +93,11 @@ def test_an_index_picks_the_positive() -> None:
 def test_positives_transpose() -> None:
     """[gradient.positive-key] What queries send to their positives arrives at the keys: the transpose of the gather."""
     who = candidates(np, Q, K, INDEX, True, None)
-    gathered, scatter = who.positives(K, 0, N)
-    assert (gathered == K[INDEX]).all()
+    gathered = who.positives("positive_key", K, 0, N)
+    assert (gathered.values == K[INDEX]).all()
+    assert gathered.scatter is not None
     g = grid(RNG, N, D)
-    assert np.sum(scatter(g) * K) == np.sum(g * gathered)
+    assert np.sum(gathered.scatter(g) * K) == np.sum(g * gathered.values)
 
 
 @on("m", [None, np.ones((N, 6), bool)], ids=["no mask", "mask"])

@@ -212,7 +212,7 @@ def test_dtypes_of_the_results(library: Library, dtype: str) -> None:
     loss, grad = info_nce.value_and_grad(**arrays, **options)
     assert dtype_name(loss) == compute
     assert {name: dtype_name(g) for name, g in grad._asdict().items()} == dict.fromkeys(
-        ("query", "positive_key", "negative_keys", "bilinear_weight"), dtype
+        ("query", "positive_key", "negative_keys", "bilinear_weight", "logit_bias"), dtype
     ) | dict.fromkeys(("temperature", "margin"), compute)
 
 

@@ -21,8 +21,8 @@ def test_the_signature_is_the_specifications() -> None:
     """[call.shape] The names, order and defaults of docs/spec/call.md, for all three ways to call."""
     expected = (
         "(query, positive_key, negative_keys=None, *, temperature=0.1, similarity='cosine', bilinear_weight=None, "
-        "in_batch_negatives=True, positive_index=None, candidate_mask=None, margin=0.0, sample_weight=None, "
-        "reduction='mean', block_size=None)"
+        "in_batch_negatives=True, positive_index=None, candidate_mask=None, logit_bias=None, margin=0.0, "
+        "sample_weight=None, reduction='mean', block_size=None)"
     )
     for function in (info_nce, info_nce.value, info_nce.value_and_grad, info_nce.vjp):
         signature = inspect.signature(function)
@@ -49,9 +49,9 @@ def test_gradients_have_the_arguments_names() -> None:
     """[gradient.bilinear-weight] [gradient.negative-keys] A field for every argument with a derivative."""
     _, grad = info_nce.value_and_grad(**PLAIN.arrays)
     assert isinstance(grad, InfoNCEGrads)
-    assert (grad.negative_keys, grad.bilinear_weight) == (None, None)
+    assert (grad.negative_keys, grad.bilinear_weight, grad.logit_bias) == (None, None, None)
     assert InfoNCEGrads._fields == (
-        "query", "positive_key", "negative_keys", "temperature", "margin", "bilinear_weight"
+        "query", "positive_key", "negative_keys", "temperature", "margin", "bilinear_weight", "logit_bias"
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_streaming_is_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 
     seen: list[int] = []
     original = contrast.differences
-    monkeypatch.setattr(contrast, "differences", lambda xp, q, *rest: (seen.append(len(q)), original(xp, q, *rest))[1])
+    monkeypatch.setattr(contrast, "differences", lambda xp, pair, *rest: (seen.append(len(pair.keys.values)), original(xp, pair, *rest))[1])
     info_nce.value_and_grad(**PLAIN.arrays, block_size=3)
     assert seen == [3, 1]
     seen.clear()
