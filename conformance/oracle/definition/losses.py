@@ -160,6 +160,11 @@ def paired_reach(call: Call) -> Reach:
     return Reach(beside=(mp.zero,))
 
 
+def hinge_reach(call: Call) -> Reach:
+    """A margin beside similarities of 1: it decides where they are equal."""
+    return Reach(apart=() if call.margin == 0 else (mp.zero, mp.log(abs(call.margin))))
+
+
 LOSSES: Mapping[str, Loss] = {
     "info_nce": Loss(candidates.info_nce, plain(formulas.bag)),
     "info_nce_from_logits": Loss(candidates.info_nce_from_logits, plain(formulas.bag)),
@@ -174,6 +179,6 @@ LOSSES: Mapping[str, Loss] = {
     "soft_nce": Loss(candidates.soft_nce, soft_targets, reach=soft_reach),
     "sup_con": Loss(candidates.sup_con, sup_con, with_a_positive, products),
     "siglip": Loss(candidates.siglip, plain(formulas.paired), reach=paired_reach),
-    "triplet": Loss(candidates.info_nce, hinge, with_a_negative),
+    "triplet": Loss(candidates.info_nce, hinge, with_a_negative, hinge_reach),
     "n_pair": Loss(candidates.info_nce, plain(formulas.bag)),
 }
