@@ -69,7 +69,8 @@ class Check:
         """The outcome; what the target declares not to have isn't asked, nor what this way of asking can't show."""
         declared = session.hello.get("profiles")
         if declared is not None and self.profile not in declared:
-            return Outcome("n/a", f"profile {self.profile} isn't declared")
+            absent = f"profile {self.profile}"
+            return Outcome("n/a", f"{absent} isn't declared", reply={"undeclared": absent})
         unseen = session.hello.get("unseen", {})
         for clause in self.clauses:
             if clause in unseen:

@@ -148,7 +148,7 @@ class Report:
             "resolved": self.hello.get("resolved"),
             "framework": self.hello.get("framework"),
             "versions": {"python": platform.python_version(), **self.hello.get("versions", {})},
-            "declared": {key: self.hello.get(key) for key in ("dtypes", "profiles", "flushes")},
+            "declared": {key: self.hello.get(key) for key in ("dtypes", "profiles", "flushes", "unseen")},
             "seed": self.seed,
             "only": self.only,
             "command": list(self.command),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infonce_ref.conformance.adapters.declare import READINGS
+from infonce_ref.conformance.capabilities import contradictions
 from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, all_checks, matching
 from infonce_ref.conformance.fresh import DEFAULT_SEED
 from infonce_ref.conformance.known import KnownFailures
@@ -129,6 +130,7 @@ def run(session: Session, checks: list[Check], report: Report, tell: Callable[[R
         result = Result(check, outcome, known, tuple(session.replies))
         report.results.append(result)
         tell(result)
+    report.capabilities = contradictions(report, session)
 
 
 def check_loss(

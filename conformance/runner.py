@@ -326,9 +326,9 @@ class ExecRunner(ProcessRunner):
         }
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        if self.declared is not None and (reason := self.declared.refuses(request)):
-            return {"na": reason}
-        reply = super().ask({key: value for key, value in request.items() if key != "temperature_as"})
+        if self.declared is not None and (refusal := self.declared.refuses(request)):
+            return refusal
+        reply = super().ask({k: v for k, v in request.items() if k not in ("temperature_as", "undeclared")})
         if self.declared is not None and {"loss", "na", "refused"} & {*reply}:
             breach = self.declared.breach(request, reply)
             return {"garbage": breach} if breach else reply

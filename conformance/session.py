@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infonce_ref.conformance.runner import Runner
@@ -15,6 +16,7 @@ class Session:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.replies: list[Mapping[str, Any]] = []  # since someone last looked
+        self.beyond = False  # whether what is declared absent is asked for
         self.answered = 0  # replies with numbers: without one, the target was never called
         self.has_gradient: dict[str, bool] = {}  # what the first gradients returned declare
         self._hello: dict[str, Any] | None = None
@@ -34,8 +36,8 @@ class Session:
         """The reply to one request; its id says nothing about the problem."""
         hello = self.hello
         declared = hello.get("dtypes")
-        if declared is not None and problem["dtype"] not in declared:
-            return {"na": f"dtype {problem['dtype']} isn't declared"}
+        if declared is not None and problem["dtype"] not in declared and not self.beyond:
+            return {"na": f"dtype {problem['dtype']} isn't declared", "undeclared": f"dtype {problem['dtype']}"}
         self._count += 1
         request = {
             "id": f"r{self._count}",
@@ -44,6 +46,7 @@ class Session:
             "problem": problem,
             "want": list(want),
             "temperature_as": "array" if as_array else "float",
+            **({"undeclared": True} if self.beyond else {}),
         }
         reply = self.runner.ask(request)
         self.replies.append(reply)
@@ -53,6 +56,15 @@ class Session:
                 if name != "loss" and isinstance(reply.get("grad"), Mapping):
                     self.has_gradient.setdefault(name, name in reply["grad"])
         return reply
+
+    @contextlib.contextmanager
+    def beyond_declaration(self) -> Iterator[None]:
+        """Ask for what is declared absent too."""
+        self.beyond = True
+        try:
+            yield
+        finally:
+            self.beyond = False
 
     def accepts(self, problem: Mapping[str, Any]) -> str:
         """Empty if the sound `problem` is answered, else what happened: who refuses everything has judged nothing."""

@@ -47,11 +47,12 @@ class Adapter:
         wanted = [name for name in request["want"] if name != "loss"]
         as_array = request.get("temperature_as") == "array"
         try:
-            self.target.refuse_to_ask(problem, tuple(name for name in wanted if name in SCALARS))
+            scalars = tuple(name for name in wanted if name in SCALARS)
+            self.target.refuse_to_ask(problem, scalars, bool(request.get("undeclared")))
             dtypes = {name: array["dtype"] for name, array in request["problem"]["arrays"].items()}
             values = self._values(problem, dtypes, wanted, as_array)
         except NotApplicable as reason:
-            return {"na": str(reason)}
+            return reason.reply()
         before = {name: self.library.to_wire(value) for name, value in values["arrays"].items()}
         try:
             loss, gradients = self._call(problem, values, wanted)

@@ -50,18 +50,19 @@ class Declared:
         """The call in words."""
         return self.name + (f"({', '.join(self.hello['arguments'])})" if self.target else "")
 
-    def refuses(self, request: Mapping[str, Any]) -> str:
-        """Why `request` isn't for the program, by its declaration; empty if it is."""
-        for key, value in (("losses", request["problem"]["loss"]), ("dtypes", request["problem"]["dtype"])):
+    def refuses(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply that says why `request` isn't for the program, by its declaration; empty if it is."""
+        beyond, problem_json = bool(request.get("undeclared")), request["problem"]
+        for key, value in (("losses", problem_json["loss"]), *([] if beyond else [("dtypes", problem_json["dtype"])])):
             if self.hello.get(key) is not None and value not in self.hello[key]:
-                return f"{value} isn't among the {key} declared"
+                return {"na": f"{value} isn't among the {key} declared"}
         if self.target is not None:
-            problem = Problem.from_json(request["problem"])
+            problem = Problem.from_json(problem_json)
             try:
-                self.target.refuse_to_ask(problem, tuple(name for name in request["want"] if name in SCALARS))
+                self.target.refuse_to_ask(problem, tuple(name for name in request["want"] if name in SCALARS), beyond)
             except NotApplicable as reason:
-                return str(reason)
-        return ""
+                return reason.reply()
+        return {}
 
     def breach(self, request: Mapping[str, Any], reply: Mapping[str, Any]) -> str:
         """How `reply` contradicts an earlier one, if it does: na to what was answered, or the other way round."""

@@ -73,7 +73,18 @@ class Unusable(Exception):
 
 
 class NotApplicable(Exception):
-    """The target declares, by its signature or in words, that it doesn't have what is asked."""
+    """The target declares, by its signature or in words, that it doesn't have what is asked.
+
+    `undeclared` names what it may have after all: a dtype, a reading.
+    """
+
+    def __init__(self, reason: str, undeclared: str = "") -> None:
+        super().__init__(reason)
+        self.undeclared = undeclared
+
+    def reply(self) -> dict[str, Any]:
+        """The reason on the wire."""
+        return {"na": str(self), **({"undeclared": self.undeclared} if self.undeclared else {})}
 
 
 def find(spec: str) -> Any:
@@ -202,12 +213,15 @@ class Target:
         """The call in words: `InfoNCE(temperature=temperature)(query=query, positive_key=positive_key)`."""
         return self.name.rpartition(":")[2] + (str(self.construct) if self.construct else "") + str(self.call)
 
-    def refuse_to_ask(self, problem: Problem, scalars: tuple[str, ...] = ()) -> None:
-        """Raise NotApplicable where the signature or the declaration says that `problem` isn't for this target."""
+    def refuse_to_ask(self, problem: Problem, scalars: tuple[str, ...] = (), beyond: bool = False) -> None:
+        """Raise NotApplicable where the signature or the declaration says that `problem` isn't for this target.
+
+        `beyond`: whether dtypes and readings that aren't declared are asked for all the same.
+        """
         if self.declaration.losses is not None and problem.loss not in self.declaration.losses:
             raise NotApplicable(f"loss {problem.loss} isn't declared")
-        if self.declaration.dtypes is not None and problem.dtype not in self.declaration.dtypes:
-            raise NotApplicable(f"dtype {problem.dtype} isn't declared")
+        if self.declaration.dtypes is not None and problem.dtype not in self.declaration.dtypes and not beyond:
+            raise NotApplicable(f"dtype {problem.dtype} isn't declared", f"dtype {problem.dtype}")
         if problem.loss != self.loss:
             raise NotApplicable(f"the target is called as {self.loss}")
         for role in LOSSES[self.loss].optional:
@@ -218,7 +232,8 @@ class Target:
         for role, usual in self._usual(problem).items():
             if not self.has(role) and (self._asked(problem, role) != usual or role in scalars):
                 raise NotApplicable(f"the signature has no argument for {role}")
-        self._check_reading(problem)
+        if not (beyond and problem.reading):
+            self._check_reading(problem)
 
     def _usual(self, problem: Problem) -> dict[str, Any]:
         """The keywords that a target may lack, and what they then must be; None where there is no such value."""
@@ -238,7 +253,8 @@ class Target:
         if problem.reading not in self.declaration.readings:
             raise NotApplicable(
                 f"how the target reads explicit negatives isn't declared as {problem.reading or 'none at all'}: pass "
-                f"--reading {'|'.join(READINGS[1:])} (and --const for what selects it)"
+                f"--reading {'|'.join(READINGS[1:])} (and --const for what selects it)",
+                f"reading {problem.reading}" if problem.reading else "",
             )
 
     def values(self, problem: Problem, arrays: Mapping[str, Any], scalars: Mapping[str, Any]) -> dict[str, Any]:

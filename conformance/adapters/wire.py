@@ -18,7 +18,7 @@ WORDS: Mapping[str, str] = {"float64": "u8", "float32": "u4", "float16": "u2", "
 HEX = re.compile("[0-9a-fA-F]*")
 MOST_AXES, LONGEST_AXIS = 32, 2**31
 LONGEST_TEXT = 2000  # of a reason
-TEXTS = ("na", "refused", "where")
+TEXTS = ("na", "undeclared", "refused", "where")
 NAMES = ("changed", "shared")
 
 

@@ -80,7 +80,7 @@ class Replay:
         self.replies: deque[Mapping[str, Any]] = deque()
 
     def start(self) -> dict[str, Any]:
-        return dict(self.declared)
+        return {key: value for key, value in self.declared.items() if value is not None}
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self.replies.popleft()) if self.replies else {"garbage": "no raw output is left"}

@@ -218,3 +218,38 @@ def no_temperature(query: Any, positive_key: Any) -> Any:
 
 
 NUMBER = 7
+
+
+# --- declarations that don't hold ----------------------------------------------------------------------------------
+
+
+@adapter(loss="info_nce", framework="numpy", dtypes=("float64", "float16"), profiles=("core", "grad", "masks"))
+def modest(query: Any, positive_key: Any, *, temperature: Any) -> Any:
+    """Does float32 too, and no masks."""
+    return textbook(query, positive_key, temperature=temperature)
+
+
+@adapter(loss="info_nce", framework="numpy", dtypes=("float64",))
+def honest(query: Any, positive_key: Any, *, temperature: Any) -> Any:
+    """float64 alone, and anything else is wrong."""
+    loss, grad = textbook(query, positive_key, temperature=temperature)
+    return (loss, grad) if query.dtype == np.float64 else (0 * loss, grad)
+
+
+@adapter(loss="info_nce", framework="numpy", dtypes=("float32", "float64"), profiles=("core",))
+def half_right(query: Any, positive_key: Any, *, temperature: Any) -> Any:
+    """Right in one of the two dtypes that it declares."""
+    loss = value_only(query, positive_key, temperature=temperature)
+    return 2 * loss if query.dtype == np.float32 else loss
+
+
+def reads_shared(query: Any, positive_key: Any, negative_keys: Any = None, *, temperature: Any) -> Any:
+    """Explicit negatives take the place of those in the batch; the value alone."""
+    if negative_keys is None:
+        return value_only(query, positive_key, temperature=temperature)
+    u, v, w = (x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True)) for x in (query, positive_key, negative_keys))
+    if w.ndim != 2:
+        raise ValueError("one set of negatives for all")
+    s = np.concatenate([np.sum(u * v, axis=1, keepdims=True), u @ w.T], axis=1) / temperature
+    top = s.max(axis=1, keepdims=True)
+    return (np.log(np.exp(s - top).sum(axis=1)) + top[:, 0] - s[:, 0]).mean()
