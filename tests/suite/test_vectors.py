@@ -18,16 +18,21 @@ from infonce_ref.conformance import generate
 from infonce_ref.conformance.bounds import BoundTooLoose, bound
 from infonce_ref.conformance.cases.case import Case, call, outputs
 from infonce_ref.conformance.cases.draw import crowded, few
+from infonce_ref.conformance.family import KINDS, LOSSES
 from infonce_ref.conformance.oracle import Answer, agree, definition
 from infonce_ref.conformance.problem import FORMATS, Problem
 
 FOLDER = generate.VECTORS
 SCHEMA = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
-FILES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("info_nce/*.json"))}
+FILES = {
+    f"{path.parent.name}/{path.stem}": json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(FOLDER.glob("*/*.json"))
+}
 VECTORS: dict[str, dict[str, Any]] = {
     vector["id"].split("#")[0]: vector for file in FILES.values() for vector in file["vectors"]
 }
 VALUED = {slug: vector for slug, vector in VECTORS.items() if vector["expect"] == "values"}
+INFO_NCE = {slug: vector for slug, vector in VALUED.items() if vector["problem"]["loss"] == "info_nce"}
 SMALL = "info_nce.benign.two"  # quick to solve
 
 
@@ -52,6 +57,18 @@ def loss_of(slug: str) -> Any:
 def exactly(array: np.ndarray) -> np.ndarray:
     """Input numbers as mpf."""
     return np.frompyfunc(mpf, 1, 1)(array)
+
+
+def along(slug: str, name: str) -> np.ndarray:
+    """⟨∂L/∂x, x⟩ of every row x of an argument, and how large its terms are: (rows, 2)."""
+    terms = exactly(np.nan_to_num(Problem.from_json(VALUED[slug]["problem"]).arrays[name])) * stored(VALUED[slug], name)
+    rows = terms.reshape(-1, terms.shape[-1])
+    return np.stack([rows.sum(axis=1), abs(rows).sum(axis=1)], axis=1)
+
+
+def embeddings(vector: Mapping[str, Any]) -> list[str]:
+    """The arguments of a vector whose rows are compared."""
+    return [name for name in vector["problem"]["arrays"] if KINDS[name] == "embedding"]
 
 
 def close(a: Any, b: Any, scale: Any = 1) -> bool:
@@ -87,7 +104,7 @@ def test_files_follow_the_schema() -> None:
 )
 def test_an_unknown_key_is_rejected(path: tuple[str | int, ...]) -> None:
     """A key that the schema doesn't name makes the file invalid, wherever it stands."""
-    file = json.loads(json.dumps(FILES["benign"]))
+    file = json.loads(json.dumps(FILES["info_nce/benign"]))
     place = file
     for step in path:
         place = place[step]
@@ -116,8 +133,8 @@ def test_a_wrong_vector_is_rejected(slug: str, change: dict[str, Any]) -> None:
 
 
 def test_all_files_together_are_small() -> None:
-    """2 MB at most, so that they travel with the package."""
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*.json")) <= 2_000_000
+    """3.5 MB at most, so that they travel with the package."""
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*.json")) <= 3_500_000
 
 
 def test_ids_are_hashes_of_the_problem() -> None:
@@ -137,15 +154,35 @@ def test_no_problem_is_asked_twice() -> None:
 
 def test_every_class_is_there() -> None:
     """The classes of input on which implementations differ, each with a vector at least."""
-    assert set(FILES) >= {
+    of_info_nce = {
         "benign", "sharp", "wide", "aligned", "collapsed", "anti-aligned", "norms", "duplicates", "many",
         "negatives", "masks", "positive-index",
-        "dot", "bilinear", "margin", "reductions", "sample-weight", "half", "example",
+        "dot", "bilinear", "margin", "logit-bias", "reductions", "sample-weight", "half", "example",
         "single", "extreme-norms", "zero-rows", "nonfinite", "errors",
     }  # fmt: skip
+    of_all = {"benign", "collapsed", "reductions", "edges", "nonfinite", "half", "errors"}
+    for loss in LOSSES:
+        found = {name.split("/")[1] for name in FILES if name.startswith(f"{loss}/")}
+        assert found >= (of_info_nce if loss == "info_nce" else of_all), loss
     for name, file in FILES.items():
-        assert file["class"] == name
-        assert all(vector["id"].startswith(f"info_nce.{name}.") for vector in file["vectors"])
+        assert f"{file['loss']}/{file['class']}" == name
+        assert all(vector["id"].startswith(f"{file['loss']}.{file['class']}.") for vector in file["vectors"])
+        assert {vector["problem"]["loss"] for vector in file["vectors"]} == {file["loss"]}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_takes_its_own_arguments_only(loss: str) -> None:
+    """The schema refuses an array that the loss doesn't take, and misses one that it must have."""
+    file = json.loads(json.dumps(FILES[f"{loss}/benign"]))
+    arrays = file["vectors"][0]["problem"]["arrays"]
+    stranger = next(name for name in KINDS if name not in (*LOSSES[loss].arrays, *LOSSES[loss].optional))
+    first = arrays[LOSSES[loss].arrays[0]]
+    arrays[stranger] = first
+    assert not Draft202012Validator(SCHEMA).is_valid(file)
+    del arrays[stranger]
+    assert Draft202012Validator(SCHEMA).is_valid(file)
+    del arrays[LOSSES[loss].arrays[0]]
+    assert not Draft202012Validator(SCHEMA).is_valid(file)
 
 
 # --- inputs --------------------------------------------------------------------------------------------------------
@@ -172,7 +209,7 @@ def test_a_number_that_a_dtype_lacks_is_noticed() -> None:
 
 def test_core_spans_temperatures_and_norms() -> None:
     """Temperatures 2^-10 … 2^10 with 1e-3, 0.01, 0.07, 1000 as float32 has them; norms 1e-6 … 1e6."""
-    problems = [Problem.from_json(v["problem"]) for v in VALUED.values() if v["profile"] == "core"]
+    problems = [Problem.from_json(v["problem"]) for v in INFO_NCE.values() if v["profile"] == "core"]
     temperatures = {p.temperature for p in problems}
     assert temperatures >= {2.0**-10, 2.0**10, *(float(np.float32(t)) for t in (1e-3, 0.01, 0.07, 1e3))}
     sides = [p.arrays[side] for p in problems for side in ("query", "positive_key")]
@@ -241,23 +278,67 @@ def test_no_negative_is_zero() -> None:
 
 
 def test_losses_are_not_negative() -> None:
-    """softplus is above 0."""
-    for vector in VALUED.values():
-        assert all(x >= 0 for x in stored(vector, "loss").flat)
+    """softplus is above 0; only the one that leaves the positive out of the denominator may be negative, and is."""
+    negative = {v["problem"]["loss"] for v in VALUED.values() if any(x < 0 for x in stored(v, "loss").flat)}
+    assert negative == {"dcl"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "count"),
+    [
+        ("clip", 3), ("nt_xent", 5), ("dcl", 4), ("debiased", 5), ("hard_negative", 5), ("moco", 4), ("gte", 9),
+        ("mil_nce", 3), ("soft_nce", 4), ("sup_con", 5), ("n_pair", 3),
+    ],
+)  # fmt: skip
+def test_identical_rows_count_the_candidates(loss: str, count: int) -> None:
+    """The logarithm of the number that docs/spec/edges.md gives, and no gradient for any row."""
+    (slug,) = (slug for slug in VALUED if slug.startswith(f"{loss}.collapsed."))
+    assert close(loss_of(slug), mp.log(count))
+    for name in embeddings(VALUED[slug]):
+        assert set(VALUED[slug]["expected"][name]["values"]) == {"0"}
+
+
+def test_identical_rows_beside_the_softmax() -> None:
+    """Equal logits: log C; a sigmoid for every pair; the margin."""
+    (logits,), (pairs,), (hinge,) = (
+        [slug for slug in VALUED if slug.startswith(f"{loss}.collapsed.")]
+        for loss in ("info_nce_from_logits", "siglip", "triplet")
+    )
+    assert close(loss_of(logits), mp.log(7))
+    problem = Problem.from_json(VALUED[pairs]["problem"])
+    z = 1 / mpf(problem.temperature) + mpf(problem.bias)
+    assert close(loss_of(pairs), mp.log1p(mp.exp(-z)) + 2 * mp.log1p(mp.exp(z)), z)
+    assert loss_of(hinge) == mpf(Problem.from_json(VALUED[hinge]["problem"]).margin)
 
 
 @pytest.mark.parametrize("slug", [slug for slug, v in VALUED.items() if v["problem"]["similarity"] == "cosine"])
 def test_cosine_gradients_stand_across_their_rows(slug: str) -> None:
     """[similarity.cosine.scale] Scaling a row changes nothing: ⟨∂L/∂x, x⟩ = 0 for every row."""
-    problem = Problem.from_json(VALUED[slug]["problem"])
-    for name in ("query", "positive_key", "negative_keys"):
-        if name in problem.arrays:
-            terms = exactly(np.nan_to_num(problem.arrays[name])) * stored(VALUED[slug], name)
-            for row in terms.reshape(-1, terms.shape[-1]):
-                assert close(row.sum(), 0, abs(row).sum())
+    for name in embeddings(VALUED[slug]):
+        for total, scale in along(slug, name):
+            assert close(total, 0, scale)
 
 
-@pytest.mark.parametrize("slug", [s for s, v in VALUED.items() if v["problem"]["similarity"] != "cosine"])
+SCALED = {s: v for s, v in VALUED.items() if "temperature" in v["expected"] and "margin" not in v["problem"]}
+
+
+@pytest.mark.parametrize("slug", [s for s, v in SCALED.items() if v["problem"]["similarity"] == "dot"])
+def test_eulers_identity_over_all_rows(slug: str) -> None:
+    """Dot, without a margin: every logit has two rows, so that Σ⟨∂L/∂x, x⟩ over all rows is −2τ ∂L/∂τ."""
+    total, scale = sum(along(slug, name).sum(axis=0) for name in embeddings(SCALED[slug]))
+    tau = mpf(Problem.from_json(SCALED[slug]["problem"]).temperature)
+    assert close(total, -2 * tau * stored(SCALED[slug], "temperature")[()], scale)
+
+
+@pytest.mark.parametrize("slug", [s for s in SCALED if s.startswith("info_nce_from_logits.")])
+def test_eulers_identity_of_logits(slug: str) -> None:
+    """Without a margin Σ x ∂L/∂x over all logits is −τ ∂L/∂τ."""
+    total, scale = along(slug, "logits").sum(axis=0)
+    tau = mpf(Problem.from_json(SCALED[slug]["problem"]).temperature)
+    assert close(total, -tau * stored(SCALED[slug], "temperature")[()], scale)
+
+
+@pytest.mark.parametrize("slug", [s for s, v in INFO_NCE.items() if v["problem"]["similarity"] != "cosine"])
 def test_eulers_identity(slug: str) -> None:
     """Dot and bilinear, without a margin: Σ⟨∂q, q⟩ = Σ⟨∂k, k⟩ + Σ⟨∂n, n⟩ = ⟨∂W, W⟩ = −τ ∂L/∂τ."""
     vector = VALUED[slug]
@@ -284,6 +365,21 @@ def test_sum_is_the_sum_of_none_and_mean_their_mean() -> None:
     assert {loss_of(f"{weighted}.zero.{reduction}") for reduction in ("mean", "sum")} == {0}
 
 
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "info_nce"])
+def test_reductions_of_every_loss(loss: str) -> None:
+    """[reduction.sum] [reduction.weight] The sum is that of "none"; the weighted mean, of the entries that count."""
+    entries = loss_of(f"{loss}.reductions.none")
+    assert close(loss_of(f"{loss}.reductions.sum"), entries.sum(), abs(entries).sum())
+    problem = Problem.from_json(VECTORS[f"{loss}.reductions.weighted"]["problem"])
+    weight, counts = exactly(problem.arrays["sample_weight"]), np.ones(len(entries), dtype=bool)
+    if loss == "sup_con":
+        labels = problem.arrays["labels"]
+        counts = (labels[:, None] == labels).sum(axis=1) > 1
+        assert not counts.all()
+    mean = (weight * entries)[counts].sum() / weight[counts].sum()
+    assert close(loss_of(f"{loss}.reductions.weighted"), mean, abs(entries).max())
+
+
 def test_a_mask_that_keeps_everything_changes_nothing() -> None:
     """[candidates.mask] The stored loss is that of the same call without a mask."""
     kept = Problem.from_json(VECTORS["info_nce.masks.all-kept"]["problem"])
@@ -292,7 +388,7 @@ def test_a_mask_that_keeps_everything_changes_nothing() -> None:
     assert close(loss_of("info_nce.masks.all-kept"), plain.loss[()])
 
 
-@pytest.mark.parametrize("slug", [slug for slug in VALUED if ".unused." in slug])
+@pytest.mark.parametrize("slug", [slug for slug in VALUED if ".unused" in slug])
 def test_unused_keys_change_nothing(slug: str) -> None:
     """[candidates.mask.unused] The problem as it is asked, NaN and all, has the answer that its stand-in gave."""
     answer = definition.evaluate(Problem.from_json(VALUED[slug]["problem"]))
