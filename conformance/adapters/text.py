@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from infonce_ref.conformance.adapters.wire import is_shape
-from infonce_ref.conformance.family import SCALARS
+from infonce_ref.conformance.family import LOSSES, SCALARS
 from infonce_ref.conformance.problem import FORMATS, from_bits, to_bits
 
 NUMBER = re.compile("[0-9a-fA-F]{1,16}")
@@ -30,15 +30,16 @@ class TextWire:
         return b"hello\n"
 
     def request(self, request: Mapping[str, Any]) -> bytes:
-        """`ask`, id, loss, dtype; words, wanted gradients and arrays, each list counted."""
+        """`ask`, id, loss, dtype; then words and arrays, each list counted."""
         problem = request["problem"]
         words, numbers = _split(problem)
-        wanted = [name for name in request["want"] if name != "loss"]
+        words["want"] = ",".join(dict.fromkeys(["loss", *request["want"]]))
         tokens = ["ask", request["id"], problem["loss"], problem["dtype"]]
         tokens += [str(len(words)), *(token for pair in words.items() for token in pair)]
-        tokens += [str(len(wanted)), *wanted]
         tokens += [str(len(problem["arrays"]) + len(numbers))]
-        for name, array in problem["arrays"].items():
+        known = LOSSES[problem["loss"]]
+        for name in sorted(problem["arrays"], key=(*known.arrays, *known.optional).index):
+            array = problem["arrays"][name]
             tokens += [name, array["dtype"], *_shape(array["shape"]), *_numbers(array)]
         for name, (dtype, value) in numbers.items():
             tokens += [name, dtype, "0", digits(value)]
