@@ -8,6 +8,7 @@ from infonce_ref.diagnostics import (
     top_k_accuracy,
     uniformity,
 )
+from infonce_ref.false_negatives import guide_mask, same_id_mask, similarity_mask
 from infonce_ref.losses.clip import CLIPGrads, clip
 from infonce_ref.losses.dcl import dcl
 from infonce_ref.losses.debiased import UnbiasedGrads, debiased, hard_negative
@@ -24,6 +25,7 @@ from infonce_ref.losses.soft_nce import SoftNCEGrads, soft_nce
 from infonce_ref.losses.sup_con import SupConGrads, sup_con
 from infonce_ref.losses.triplet import TripletGrads, triplet
 from infonce_ref.losses.views import ViewGrads
+from infonce_ref.mining import HardNegatives, mine_hard_negatives
 from infonce_ref.queue import KeyQueue
 from infonce_ref.scale import temperature_from_logit_scale
 
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CLIPGrads",
     "GTEGrads",
+    "HardNegatives",
     "InfoNCEGrads",
     "KeyQueue",
     "LogitsGrads",
@@ -50,17 +53,21 @@ __all__ = [
     "dcl",
     "debiased",
     "gte",
+    "guide_mask",
     "hard_negative",
     "info_nce",
     "info_nce_from_logits",
     "matryoshka",
     "mil_nce",
+    "mine_hard_negatives",
     "moco",
     "mutual_information_bound",
     "n_pair",
     "negative_weights",
     "nt_xent",
+    "same_id_mask",
     "siglip",
+    "similarity_mask",
     "soft_nce",
     "sup_con",
     "temperature_from_logit_scale",

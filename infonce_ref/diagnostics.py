@@ -10,6 +10,7 @@ from infonce_ref.arrays import Array, Namespace, column, compute_dtype, row_numb
 from infonce_ref.candidates import is_positive, rows_between
 from infonce_ref.device import on_their_device
 from infonce_ref.embed import SIMILARITIES, cast, embed, unit_rows
+from infonce_ref.link import log_sum_exp
 from infonce_ref.loss import default_block_size
 from infonce_ref.scale import positive_scalar
 from infonce_ref.scores import pairwise
@@ -60,24 +61,6 @@ class NegativeWeights(NamedTuple):
 
     weights: Array  # (N, C)
     effective_number: Array  # (N,)
-
-
-class LogSumExp(NamedTuple):
-    """log Σ_j e^{x_j} over the kept entries of every row, and what goes with it."""
-
-    some: Array  # (n,) bool: the sum has a term
-    value: Array  # (n,); 0 where it has none
-    shares: Array  # (n, C): softmax of the kept entries, 0 elsewhere
-
-
-def log_sum_exp(xp: Namespace, x: Array, keep: Array) -> LogSumExp:
-    zero = xp.zeros_like(x)
-    some = xp.any(keep, axis=-1)
-    largest = xp.max(xp.where(keep, x, xp.full_like(x, -float("inf"))), axis=-1)
-    shift = xp.where(some, largest, zero[:, 0])
-    e = xp.where(keep, xp.exp(xp.where(keep, x - column(shift), zero)), zero)
-    z = xp.where(some, xp.sum(e, axis=-1), xp.ones_like(shift))
-    return LogSumExp(some, shift + xp.log(z), e / column(z))
 
 
 def have_positives(xp: Namespace, index: Array | None, n: int, c: int, keys: str) -> None:
@@ -165,10 +148,11 @@ def negative_weights(
     tau, _ = positive_scalar(xp, similarity, temperature)
     positive = is_positive(xp, xp.matrix_transpose(logits), positives(xp, logits, positive_index))
     keep = ~positive if candidate_mask is None else ~positive & candidate_mask
-    some, _, weights = log_sum_exp(xp, similarity / tau, keep)  # helper.negative-weights
+    total = log_sum_exp(xp, [similarity / tau], [keep])
+    (weights,) = total.spread(xp.ones_like(total.z))  # helper.negative-weights
     zero = weights == 0
     terms = weights * xp.log(xp.where(zero, xp.ones_like(weights), weights))  # 0 log 0 = 0
-    number = xp.where(some, xp.exp(-xp.sum(terms, axis=-1)), xp.zeros_like(terms[:, 0]))
+    number = xp.where(total.some, xp.exp(-xp.sum(terms, axis=-1)), xp.zeros_like(terms[:, 0]))
     known = xp.any(positive, axis=-1)
     nan = xp.full_like(similarity, float("nan"))
     return NegativeWeights(xp.where(column(known), weights, nan), xp.where(known, number, nan[:, 0]))
@@ -278,11 +262,10 @@ def uniformity(x: Array, t: float = 2, *, block_size: int | None = None) -> Arra
     def log_potentials(lo: int, hi: int) -> Array:
         """(hi − lo,): log Σ_{j ≠ i} e^{−t d_ij²} of some rows."""
         squared_distance = column(square[lo:hi]) + square[None, :] - 2 * pairwise(xp, u[lo:hi, :], u)
-        return log_sum_exp(xp, -t * squared_distance, ~is_positive(xp, u, numbers[lo:hi])).value
+        return log_sum_exp(xp, [-t * squared_distance], [~is_positive(xp, u, numbers[lo:hi])]).value
 
     rows = xp.concat([log_potentials(lo, min(lo + step, n)) for lo in range(0, n, step)], axis=0)[None, :]
-    total = log_sum_exp(xp, rows, xp.ones_like(rows, dtype=xp.bool)).value
-    return xp.sum(total) - (math.log(n) + math.log(n - 1))  # helper.uniformity
+    return xp.sum(log_sum_exp(xp, [rows], [None]).value) - (math.log(n) + math.log(n - 1))  # helper.uniformity
 
 
 @on_their_device
