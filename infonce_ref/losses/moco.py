@@ -99,6 +99,7 @@ def moco(
 
     def to_arguments(g: Mapping[str, Array]) -> MoCoGrads:
         grads = plan.to_arguments(g)
-        return MoCoGrads(grads.query, grads.positive_key, grads.negative_keys, grads.temperature, grads.margin)
+        by_queue = grads.negative_keys  # gradient.queue
+        return MoCoGrads(grads.query, grads.positive_key, by_queue, grads.temperature, grads.margin)
 
     return Plan(xp, plan.queries, plan.rows, plan.reduction, to_arguments, plan.block_size)
