@@ -245,13 +245,13 @@ def betas() -> Iterator[Case]:
 
 
 def prior_refusals(subject: Subject) -> Iterator[Case]:
-    good = small(subject)
+    good, clause = small(subject), f"{subject.loss.replace('_', '-')}.domain"
     others = {name: x for name, x in subject.options["options"].items() if name != "prior"}
     for name, prior in (("one", 1.0), ("negative", -0.125)):
         problem = subject.of(good, options={**others, "prior": prior})
-        yield refused(f"prior.{name}", "debiased.domain", "a prior outside 0 … 1", problem)
+        yield refused(f"prior.{name}", clause, "a prior outside 0 … 1", problem)
     missing = "no prior: a default taken, which nobody can know"
-    yield edited("prior.missing", "debiased.domain", missing, subject.of(good), options=others)
+    yield edited("prior.missing", clause, missing, subject.of(good), options=others)
 
 
 def beta_refusals(subject: Subject) -> Iterator[Case]:
