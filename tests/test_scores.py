@@ -65,7 +65,7 @@ AT = {"query": Q, "positive": P, **KEYS, "temperature": TAU, "margin": MARGIN, *
 
 @on("varied", AT)
 def test_pullback_is_the_transpose(varied: str) -> None:
-    """⟨pullback(g), dx⟩ = ⟨g, derivative along dx⟩ for every argument, over two blocks, one of them masked, and a level.
+    """⟨pullback(g), dx⟩ = ⟨g, derivative along dx⟩ for every argument, over two blocks, one masked, and a level.
 
     [gradient.query] [gradient.positive-key] [gradient.negative-keys] [gradient.temperature] [gradient.margin]
     [gradient.logit-bias]
