@@ -202,7 +202,7 @@ def sup_con(problem: Problem) -> list[Direction]:
     self = np.zeros_like(same) if apart else np.eye(len(labels), dtype=bool)
     positive, active = same & ~self, masked(problem, ~same)
     right = "keys" if apart else "features"
-    seen = active | positive if apart else np.ones_like(active)
+    seen = np.ones_like(active)  # as in the paper's code
     if problem.option("variant") != "sincere":
         return [direction([Block("features", right)], active, positive, seen=seen)]
     anchor, chosen = np.nonzero(positive)

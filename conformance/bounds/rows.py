@@ -122,7 +122,8 @@ def usual_rows(given: Scored) -> Row:
     """Logsumexp over all candidates less the positive; its gradient, softmax less one-hot."""
     logits, at, rounding = given.logits, given.at, given.rounding
     u, eta = rounding.unit, rounding.eta
-    trust(logits.radius, at.active & ~at.alone[:, None])
+    live = ~at.alone | (at.seen & ~at.active).any(axis=1)
+    trust(logits.radius, at.active & live[:, None])
     values, lse = row_values(logits, at), logsumexp(logits, at.active, at.seen, rounding)
     positive, onehot = pick(logits.value, at.positive), at.positive * mpf(1)
     loss = Ball(
@@ -135,7 +136,7 @@ def usual_rows(given: Scored) -> Row:
         lse.share + onehot,
         np.where(at.active, lse.share * lse.share_loss + 2 * eta, mpf(0)) + 2 * u * onehot,
     )
-    return live_rows(Row(loss[:, 0], gradient), at)
+    return Row(loss[:, 0].where(live), gradient.where(live[:, None] & at.active))
 
 
 # -------------------------------------------------------------------------- the softplus form, level `precise`

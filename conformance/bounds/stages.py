@@ -14,7 +14,6 @@ from infonce_ref.conformance.bounds.ball import (
     Rounding,
     added,
     as_mpf,
-    exact,
     joined,
     product,
     sqrt,
@@ -292,12 +291,7 @@ def row_factors(factors: Ball, at: Direction, rounding: Rounding) -> Ball:
 
 
 def store(gradient: Ball, parts: Array, target: Format) -> Array:
-    """The radius of a stored gradient, which is narrowed once, or in the given parts, which are then added."""
+    """The radius of a stored gradient, narrowed in parts of the given magnitude, each in two that are added at most."""
     unit = mpf(target.unit) if target.unit != target.compute_unit else mpf(0)
-    rounded = unit * (abs(gradient.value) + parts + 2 * gradient.radius) + mpf(target.tiny)
+    rounded = 2 * unit * (parts + gradient.radius) + mpf(target.tiny)
     return np.asarray(gradient.radius + rounded, dtype=object)
-
-
-def constant(value: mpf) -> Ball:
-    """A number that is given."""
-    return exact(np.array(value, dtype=object))
