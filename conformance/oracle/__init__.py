@@ -21,7 +21,7 @@ SMALLEST = -1000  # what is below 10^SMALLEST in magnitude, far below any format
 
 @dataclass(frozen=True)
 class Answer:
-    """The exact loss, shape () or (N,), and the gradient of its sum by every differentiable argument present.
+    """The exact loss, shape () or (rows,), and the gradient of its sum by every differentiable argument present.
 
     The arrays hold `mpmath.mpf` or `decimal.Decimal`; `digits` is the precision they were computed in. Where an
     oracle chose the precision itself, SIGNIFICANT digits of each entry are right and what is exactly zero is 0;

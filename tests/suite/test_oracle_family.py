@@ -666,6 +666,13 @@ def test_debiased_of_prior_0_is_nt_xent() -> None:
         assert same(asked, as_loss(asked, "nt_xent"))
 
 
+def test_prior_0_has_an_answer_with_dot_however_sharp() -> None:
+    """Nothing is taken from the mean, so that it is positive, and NT-Xent's sum, also e^−1000 below the positive."""
+    for seed in range(3):
+        asked = draw("debiased", seed, similarity="dot", tau=2.0**-8, options={"prior": 0.0})
+        assert same(asked, as_loss(asked, "nt_xent"))
+
+
 def test_hard_negative_of_beta_0_is_debiased() -> None:
     """Without hardness all weights are the same, also where the floor holds."""
     for prior in (0.125, 0.75):
@@ -1149,3 +1156,87 @@ def test_the_oracles_agree_where_nothing_is_a_negative(case: str) -> None:
         arrays[name] = np.concatenate([np.zeros((1, D)), asked.arrays[name][1:]])
     asked = replace(asked, arrays=arrays)
     assert agree(definition.evaluate(asked), second.evaluate(asked)) < CRITERION
+
+
+# --- what is wrong is seen -------------------------------------------------------------------------
+
+
+def with_entries(loss: str, change: Callable[[candidates.Row], candidates.Row]) -> dict[str, losses.Loss]:
+    """The table of losses with every row of one of them changed."""
+    right = losses.LOSSES[loss]
+
+    def wrong(asked: Problem) -> list[candidates.Entry]:
+        return [tuple(change(row) for row in entry) for entry in right.entries(asked)]
+
+    return {loss: right._replace(entries=wrong)}
+
+
+def with_formula(loss: str, formula: formulas.Formula) -> dict[str, losses.Loss]:
+    """The table of losses with another formula for one of them."""
+    return {loss: losses.LOSSES[loss]._replace(formula=losses.plain(formula))}
+
+
+def twice(row: candidates.Row) -> candidates.Row:
+    return row._replace(negative=row.negative + row.positive)
+
+
+def slope_at_the_kink(positive: np.ndarray, negative: np.ndarray) -> formulas.Term:
+    """The subgradient 1 where the difference is 0."""
+    slope = np.where(negative - positive[0] >= -formulas.rounding(4), mp.one / len(negative), mp.zero)
+    return formulas.Term((slope * (negative - positive[0])).sum(), np.array([-slope.sum()]), slope)
+
+
+everyone_counts = definition.reduction_weights
+
+MISTAKES: dict[str, tuple[str, dict[str, Any], Any, str, Any]] = {
+    "gte, the positive twice": ("gte", {}, definition, "LOSSES", with_entries("gte", twice)),
+    "mil_nce, the bag twice": ("mil_nce", {}, definition, "LOSSES", with_entries("mil_nce", twice)),
+    "dcl with the positive": ("dcl", {}, definition, "LOSSES", with_entries("dcl", twice)),
+    "sincere for in": (
+        "sup_con, in",
+        {},
+        definition,
+        "LOSSES",
+        with_formula("sup_con", formulas.sincere),
+    ),
+    "in less log |P|": ("sup_con, in", {}, definition, "LOSSES", with_formula("sup_con", formulas.bag)),
+    "anchors without a positive count": (
+        "sup_con, out",
+        {"reduction": "mean"},
+        definition,
+        "reduction_weights",
+        lambda asked, counted: everyone_counts(asked, [True] * len(counted)),
+    ),
+    "a floor of 0": (
+        "debiased",
+        {"options": {"prior": 0.875}},
+        losses,
+        "debiased_floor",
+        lambda call: mpf(0),
+    ),
+    "sigma ignored": (
+        "dcl, sigma",
+        {},
+        losses,
+        "decoupled_weights",
+        lambda call: definition.similarity.numbers([mp.one] * N),
+    ),
+    "a slope at the kink": (
+        "triplet",
+        {"positive_key": np.ones((N, D)), "margin": 0.0},
+        definition,
+        "LOSSES",
+        with_formula("triplet", slope_at_the_kink),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_caught(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these well-known readings in the first oracle leaves the criterion, by far."""
+    case, settings, module, name, wrong = MISTAKES[mistake]
+    asked = draw(case, 1, **settings)
+    right = second.evaluate(asked)
+    assert agree(definition.evaluate(asked), right) < CRITERION
+    monkeypatch.setattr(module, name, wrong)
+    assert agree(definition.evaluate(asked), right) > 1e3 * CRITERION
