@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from infonce_ref.conformance import fresh_family
+from infonce_ref.conformance.cases.case import implied
 from infonce_ref.conformance.problem import FORMATS, Problem
 from infonce_ref.conformance.question import HALF, Answers, Question
 
@@ -189,18 +191,22 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+def kinds_of(loss: str) -> Mapping[str, Kind]:
+    """The kinds of fresh problems of a loss."""
+    if loss == "info_nce":
+        return KINDS
+    return {name: Kind(draw, profile, (), count) for name, profile, count, draw in fresh_family.kinds(loss)}
+
+
 def fresh_questions(loss: str, seed: int) -> Iterator[Question]:
     """The problems of `seed` in every dtype; half precision only asks the plainest."""
-    if loss != "info_nce":
-        return
-    for name, kind in KINDS.items():
+    for name, kind in kinds_of(loss).items():
         for dtype in FORMATS:
             for i in range(kind.count if dtype not in HALF else int(name in ("plain", "unrelated"))):
-                yield _question(loss, seed, name, i, dtype)
+                yield _question(loss, seed, name, kind, i, dtype)
 
 
-def _question(loss: str, seed: int, name: str, i: int, dtype: str) -> Question:
-    kind = KINDS[name]
+def _question(loss: str, seed: int, name: str, kind: Kind, i: int, dtype: str) -> Question:
     label = f"{loss}.fresh.{name}.{i}@{seed}"
     problem = kind.draw(Draw(f"{label}/{dtype}", dtype))
     clauses = (*kind.clauses, "dtype.half" if dtype in HALF else "dtype.compute")
@@ -209,7 +215,7 @@ def _question(loss: str, seed: int, name: str, i: int, dtype: str) -> Question:
         kind=f"{loss}.fresh.{name}",
         dtype=dtype,
         profile=kind.profile,
-        clauses=clauses,
+        clauses=clauses if kind.clauses else tuple(implied(problem)),
         problem=problem.to_json(),
         note=f"a fresh problem of the seed {seed}",
         find=cache(lambda: solve(problem)),
