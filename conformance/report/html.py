@@ -16,7 +16,8 @@ from typing import Any
 
 from infonce_ref.conformance.checks import PROFILES
 from infonce_ref.conformance.clauses import sentences
-from infonce_ref.conformance.report.model import STATUSES, Line, Run, diagnosis, narrowed, number, short
+from infonce_ref.conformance.recorded import Line
+from infonce_ref.conformance.report.model import STATUSES, Run, diagnosis, narrowed, number, short
 from infonce_ref.conformance.report.text import visible
 
 MOST_SCRIPT_BYTES = 4 * 2**20  # of all scripts in a page; what is over is left out, and said to be
@@ -97,7 +98,7 @@ class Table:
 
 
 class Lines(Table):
-    """Every line of every script once: scripts of one problem share their inputs."""
+    """Every line of every script, every reason and every note once: scripts of one problem share their inputs."""
 
     size = 0
 
@@ -160,7 +161,7 @@ def detail(run: Run, line: Line, lines: Lines) -> dict[str, Any]:
     """What a case unfolds to, beside what its row says."""
     found: dict[str, Any] = {}
     if line.get("reason"):
-        found["reason"] = visible(line["reason"])
+        found["reason"] = lines.number(visible(line["reason"]))
     if line["status"] in ("pass", "n/a"):
         return found
     if line.get("known"):
@@ -175,7 +176,7 @@ def detail(run: Run, line: Line, lines: Lines) -> dict[str, Any]:
         found["diagnosis"] = [visible(sentence) for sentence in diagnosis(line)]
     note, script = run.note(line), run.reproducer.script(line)
     if note:
-        found["note"] = visible(note)
+        found["note"] = lines.number(visible(note))
     if script:
         found["script"] = lines.add(script)
     found["again"] = visible(narrowed(line), one_line=True)

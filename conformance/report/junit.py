@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from infonce_ref.conformance.report.model import Line, Run, diagnosis, number, short
+from infonce_ref.conformance.recorded import Line
+from infonce_ref.conformance.report.model import Run, diagnosis, number, short
 from infonce_ref.conformance.report.text import visible
 
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from infonce_ref.conformance.clauses import sentences
-from infonce_ref.conformance.report.model import Line, Run, diagnosis, failing, number, short
+from infonce_ref.conformance.recorded import Line
+from infonce_ref.conformance.report.model import Run, diagnosis, failing, number, short
 from infonce_ref.conformance.report.text import visible
 
 SHOWN = 8  # failures in full, one for each set of clauses to blame
