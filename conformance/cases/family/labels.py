@@ -229,6 +229,27 @@ def masks() -> Iterator[Case]:
         )
 
 
+def solved() -> Iterator[Case]:
+    """Anchors whose loss is 0 and which count."""
+    rows = uneven(few(6510, 4, 3))
+    pairs = {"features": rows, "labels": np.array([0, 1, 1, 0])}
+    mask = np.ones((4, 4), dtype=bool)
+    mask[[0, 2]] = False
+    yield Case(
+        "masked",
+        of("out", {**pairs, "candidate_mask": mask}),
+        "two of four anchors have one positive and no negative left: loss 0, and they count; a mean over losses above 0",
+        profile="masks",
+    )
+    x, y, z = aligned_trio(6511, 2)
+    apart = np.concatenate([x, y, z, z[::-1] + x])
+    yield Case(
+        "underflow",
+        of("out", {"features": apart, "labels": np.array([0, 1, 0, 1, 2, 3, 3, 2])}, 2.0**-10),
+        "anchors whose loss is too small for any format, beside others: a mean over losses above 0",
+    )
+
+
 def refusals(subject: Subject) -> Iterator[Case]:
     good = small(subject)
     sound = subject.of(good)
@@ -263,5 +284,5 @@ def refusals(subject: Subject) -> Iterator[Case]:
 
 
 CLASSES: Mapping[str, Mapping[str, Cases]] = classes(
-    SUP_CON, variants=variants, groups=groups, keys=keys, masks=masks, errors=with_own(SUP_CON, refusals)
+    SUP_CON, variants=variants, groups=groups, keys=keys, masks=masks, solved=solved, errors=with_own(SUP_CON, refusals)
 )

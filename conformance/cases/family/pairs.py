@@ -114,6 +114,21 @@ def clip_masks() -> Iterator[Case]:
     )
 
 
+def clip_tiny_masked() -> Iterator[Case]:
+    """A mask that is read along in one direction and across in the other, at tiny losses."""
+    x, y, z = aligned_trio(2025, 2)
+    three = {"image": np.concatenate([x, z[:1]]), "text": np.concatenate([y, z[:1] + x[:1] / 4.0])}
+    mask = np.array([[1, 0, 1], [1, 1, 1], [0, 1, 1]], dtype=bool)
+    yield Case(
+        "asymmetric",
+        CLIP.of({**three, "candidate_mask": mask}, 0.0625),
+        "tiny losses, of which the largest comes from a pair that is masked in one direction only",
+        (*TINY, "clip.mask"),
+        profile="masks",
+        precise=True,
+    )
+
+
 def clip_refusals(subject: Subject) -> Iterator[Case]:
     good = small(subject)
     for name, rows, note in (
@@ -180,7 +195,13 @@ def siglip_dtypes() -> Iterator[Case]:
 
 
 CLASSES: Mapping[str, Mapping[str, Cases]] = {
-    **classes(CLIP, negatives=clip_negatives, masks=clip_masks, errors=with_own(CLIP, clip_refusals)),
+    **classes(
+        CLIP,
+        negatives=clip_negatives,
+        masks=clip_masks,
+        tiny_masked=clip_tiny_masked,
+        errors=with_own(CLIP, clip_refusals),
+    ),
     **classes(
         SIGLIP, bias=siglip_bias, masks=siglip_masks, dtype=siglip_dtypes, errors=with_own(SIGLIP, siglip_refusals)
     ),
