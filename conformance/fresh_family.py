@@ -122,8 +122,7 @@ def kinds(loss: str) -> Iterator[Drawn]:
     if len(known.similarities) > 1 and not known.required:  # of inner products the debiased ones may have no value
         yield "dot", "variants", 1, lambda d: plain(loss, d, -0.3, 0.7, similarity="dot")
     if "margin" in known.scalars and loss != "triplet":
-        margin = lambda d: float(d.rounded(d.source.uniform(0.02, 0.5)))  # noqa: E731
-        yield "margin", "variants", 1, lambda d: plain(loss, d, margin=margin(d))
+        yield "margin", "variants", 1, lambda d: plain(loss, d, margin=float(d.rounded(d.source.uniform(0.02, 0.5))))
     yield "sum", "variants", 1, lambda d: plain(loss, d, reduction="sum")
     yield "none", "variants", 1, lambda d: plain(loss, d, reduction="none")
     yield "weighted", "variants", 1, lambda d: weighted(plain(loss, d), d)

@@ -100,7 +100,12 @@ def test_streaming_is_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 
     seen: list[int] = []
     original = contrast.differences
-    monkeypatch.setattr(contrast, "differences", lambda xp, pair, *rest: (seen.append(len(pair.keys.values)), original(xp, pair, *rest))[1])
+
+    def watched(xp: Any, pair: Any, *rest: Any) -> Any:
+        seen.append(len(pair.keys.values))
+        return original(xp, pair, *rest)
+
+    monkeypatch.setattr(contrast, "differences", watched)
     info_nce.value_and_grad(**PLAIN.arrays, block_size=3)
     assert seen == [3, 1]
     seen.clear()

@@ -46,7 +46,8 @@ def clip(
     r"""CLIP's loss: the mean of InfoNCE from image to text and from text to image.
 
     .. math:: L_i = \tfrac12 \Bigl(-\log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}
-              - \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}}\Bigr), \qquad s_{ij} = \mathrm{sim}(\text{image}_i, \text{text}_j) / \tau
+              - \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}}\Bigr),
+              \qquad s_{ij} = \mathrm{sim}(\text{image}_i, \text{text}_j) / \tau
 
     Clause: clip.mean. For CLIP's parameter log(1/τ) see `temperature_from_logit_scale`.
 
