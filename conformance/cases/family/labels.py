@@ -238,7 +238,7 @@ def solved() -> Iterator[Case]:
     yield Case(
         "masked",
         of("out", {**pairs, "candidate_mask": mask}),
-        "two of four anchors have one positive and no negative left: loss 0, and they count; a mean over losses above 0",
+        "two of four anchors have one positive and no negative left: their loss is 0, and they count in the mean",
         profile="masks",
     )
     x, y, z = aligned_trio(6511, 2)
