@@ -269,7 +269,9 @@ def soft_link(targets: Array) -> RowLink:
             of_largest = where(xp, largest, -xp.sum(others, axis=-1, keepdims=True) + xp.zeros_like(s))
             return column(weights) * (others + of_largest)
 
-        return total * xp.log1p(rest) - xp.sum(targets * s, axis=-1), pullback  # soft-nce.rows
+        # The largest is left out of the second sum, where it is 0: its derivative too is then a sum of small terms.
+        below = xp.sum(where(xp, ~largest, targets * s), axis=-1)
+        return total * xp.log1p(rest) - below, pullback  # soft-nce.rows
 
     return link
 
