@@ -181,14 +181,14 @@ class Search(NamedTuple):
         for lo in range(0, self.pool.shape[0], self.step):
             hi = min(lo + self.step, self.pool.shape[0])
             s, here = pairwise(xp, q, self.embedded(self.pool[lo:hi, :])), numbers[lo:hi][None, :]
-            eligible = s > lowest  # and so not NaN
+            eligible = s > lowest  # not NaN: where a sort puts that is left open
             if mask is not None:
                 eligible = eligible & mask[:, lo:hi]
             for rows in taken:
                 eligible = eligible & (here != xp.astype(rows, here.dtype))
             for limit in limits:
                 eligible = eligible & (s <= limit)
-            here, s = xp.where(eligible, here, nowhere), xp.where(eligible, s, lowest)
+            here, s = xp.broadcast_to(here, s.shape), xp.where(eligible, s, lowest)
             indices, scores = self.best(xp.concat([indices, here], axis=-1), xp.concat([scores, s], axis=-1))
         return indices, scores
 
@@ -202,6 +202,10 @@ class Search(NamedTuple):
         return [ceiling(self.xp, of_positive, m, kind) for kind, m in margins.items() if m is not None]
 
     def best(self, indices: Array, scores: Array) -> tuple[Array, Array]:
-        """The k highest of each row. A stable sort of columns in the pool's order keeps that order among equals."""
+        """The k highest of each row.
+
+        A stable sort of columns in the pool's order keeps that order among equals; the first k columns stand there for
+        nothing with the lowest score, which therefore is nobody else's.
+        """
         order = self.xp.argsort(-scores, axis=-1, stable=True)[:, : self.k]  # helper.mining
         return self.xp.take_along_axis(indices, order, axis=-1), self.xp.take_along_axis(scores, order, axis=-1)
