@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+import infonce_ref
+from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.fresh import fresh_questions
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.problem import Problem
@@ -74,7 +76,10 @@ class Reproducer:
     def questions(self) -> Mapping[tuple[str, str], Question]:
         """Every question that the run could have asked, by id and dtype."""
         loss, seed = self.header["loss"], self.header["seed"]
-        asked = chain(vector_questions(loss, self.vectors), fresh_questions(loss, seed))
+        if loss not in LOSSES:  # a report of another version
+            return {}
+        same = self.header.get("suite") == infonce_ref.__version__  # another version may draw other fresh problems
+        asked = chain(vector_questions(loss, self.vectors), fresh_questions(loss, seed) if same else ())
         return {(question.id, question.dtype): question for question in asked}
 
     def question(self, line: Line) -> Question | None:

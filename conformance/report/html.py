@@ -118,7 +118,7 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
     slugs = _in_order(sentences(), (clause for run in runs for line in run.results for clause in line["clauses"]))
     profiles = _in_order(PROFILES, (line["profile"] for run in runs for line in run.results))
     place = {slug: i for i, slug in enumerate(slugs)}
-    sets = Table()
+    sets, ids = Table(), Table()
     cases, details = [], {}
     for i, run in enumerate(runs):
         for line in run.results:
@@ -126,7 +126,7 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
             cases.append(
                 [
                     i,
-                    visible(line["id"], one_line=True),
+                    ids.number(visible(line["id"], one_line=True)),
                     STATUSES.index(line["status"]),
                     profiles.index(line["profile"]),
                     visible(line.get("dtype") or "", one_line=True),
@@ -145,6 +145,7 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
         "profiles": [[visible(name, one_line=True), PROFILES.get(name, "")] for name in profiles],
         "runs": [{key: s[key] for key in ("name", "loss", "framework", "command")} for s in map(summary, runs)],
         "cases": cases,
+        "ids": [*ids.numbers],
         "sets": [list(clauses) for clauses in sets.numbers],
         "details": details,
         "lines": [visible(line) for line in lines.numbers],

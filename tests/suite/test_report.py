@@ -287,7 +287,7 @@ def test_the_page_has_every_result_and_every_script() -> None:
     assert found["statuses"] == STATUSES
     _, wrong = runs
     lines = {f"{line['id']}": line for line in wrong.results}
-    scripts = {found["cases"][i][1]: d["script"] for i, d in found["details"].items() if d.get("script")}
+    scripts = {found["ids"][found["cases"][i][1]]: d["script"] for i, d in found["details"].items() if d.get("script")}
     assert scripts
     for identity, numbers in scripts.items():
         expected = wrong.reproducer.script(lines[identity])

@@ -3,6 +3,7 @@
 (() => {
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const [RUN, ID, STATUS, PROFILE, DTYPE, R, CLAUSES, BLAMED, REQUIRED] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+  for (const c of DATA.cases) c[ID] = DATA.ids[c[ID]];
   for (const c of DATA.cases) [CLAUSES, BLAMED].forEach((field) => { c[field] = DATA.sets[c[field]]; });
   for (const d of Object.values(DATA.details)) for (const field of ["reason", "note"]) if (field in d) d[field] = DATA.lines[d[field]];
   const MARKS = { pass: "✓", fail: "✗", error: "✗", timeout: "✗", xfail: "~", xpass: "!", "n/a": "–" };
