@@ -21,6 +21,7 @@ COMMANDS = (
     "verify",
     "compare",
     "report",
+    "init",
     "list",
 )
 
