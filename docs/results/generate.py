@@ -3,6 +3,7 @@
 From the root of the repository, with the extras `test` and PyTorch installed:
 
     python docs/results/generate.py verdicts      # info-nce-pytorch.md: seconds
+    python docs/results/generate.py comparison    # comparison.html: seconds
     python docs/results/generate.py precise       # tiny-losses.md: a minute
     python docs/results/generate.py seeds         # textbook.md: 200 seeds for each of three, a quarter of an hour
 
@@ -27,6 +28,7 @@ EXAMPLES = RESULTS.parent / "examples"
 SEEDS = 200
 LIBRARIES = ("numpy", "torch", "jax")
 TINY = ("1e-3", "1e-7", "1e-12", "1e-27")
+WRONG = "rows.no-positive"  # a mutant: the positive left out of the denominator
 PEER = "info_nce:InfoNCE --loss info_nce --framework torch --reading shared"
 
 
@@ -68,6 +70,25 @@ tests/suite/test_info_nce_pytorch.py holds these facts.
 {shown(f"infonce-conformance run {PEER} --profile all")}""",
         encoding="utf-8",
     )
+
+
+def comparison() -> None:
+    """comparison.html: the reference, info-nce-pytorch and a wrong implementation, side by side."""
+    from infonce_ref import info_nce
+    from infonce_ref.conformance.mutants import MUTANTS
+    from infonce_ref.conformance.report.html import page
+    from infonce_ref.conformance.report.model import run_of
+    from infonce_ref.conformance.run import check_loss
+
+    wrong = next(mutant for mutant in MUTANTS if mutant.id == WRONG)
+    reports = [
+        check_loss(info_nce, framework="numpy"),
+        check_loss("info_nce:InfoNCE", framework="torch", reading="shared"),
+        check_loss(wrong.function, framework="numpy"),
+    ]
+    for report, name in zip(reports, ("infonce_ref:info_nce", "info_nce:InfoNCE", f"mutant {WRONG}"), strict=True):
+        report.target = name
+    (RESULTS / "comparison.html").write_text(page([run_of(report) for report in reports]), encoding="utf-8")
 
 
 def precise() -> None:
@@ -141,11 +162,12 @@ def seeds(count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", choices=["verdicts", "precise", "seeds"])
+    parser.add_argument("page", choices=["verdicts", "comparison", "precise", "seeds"])
     parser.add_argument("--seeds", type=int, default=SEEDS)
     asked = parser.parse_args()
     sys.path.insert(0, str(EXAMPLES))
-    {"verdicts": verdicts, "precise": precise, "seeds": lambda: seeds(asked.seeds)}[asked.page]()
+    pages = {"verdicts": verdicts, "comparison": comparison, "precise": precise, "seeds": lambda: seeds(asked.seeds)}
+    pages[asked.page]()
 
 
 if __name__ == "__main__":
