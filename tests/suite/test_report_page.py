@@ -321,7 +321,7 @@ def test_a_script_can_be_copied(open_page: Open) -> None:
     body = unfolded(page, line)
     button = body.locator(".code button").last
     button.click()
-    assert button.inner_text() == "Copied"
+    until(page, lambda: button.inner_text() == "Copied")
     assert page.evaluate("navigator.clipboard.readText()") == body.locator("pre").last.inner_text()
 
 
