@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from infonce_ref import checks
 from infonce_ref.arrays import Array, dtype_name
+from infonce_ref.device import on_their_device
 
 
 class KeyQueue(NamedTuple):
@@ -45,6 +46,7 @@ class KeyQueue(NamedTuple):
     room: Array
 
     @classmethod
+    @on_their_device
     def empty(cls, like: Array, capacity: int) -> KeyQueue:
         """A queue without keys, for keys like those of `like` (N, D): their length, dtype, device and library."""
         xp = checks.arrays_of_one_library({"like": like})
@@ -58,6 +60,7 @@ class KeyQueue(NamedTuple):
         """The most keys it holds."""
         return int(self.keys.shape[0] + self.room.shape[0])
 
+    @on_their_device
     def enqueue(self, keys: Array) -> KeyQueue:
         """The queue with `keys` (N, D) as its newest, without its oldest where there are more than `capacity`.
 
