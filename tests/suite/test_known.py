@@ -14,6 +14,7 @@ from infonce_ref.conformance.checks import Check, Outcome
 from infonce_ref.conformance.cli import main
 from infonce_ref.conformance.known import MAX_BYTES, MAX_ENTRIES, Entry, KnownFailures, as_toml, drafted
 from infonce_ref.conformance.results import Result, Usage
+from tests.suite.fuzz import mutations
 
 HERE = Path(__file__).parent
 LATER = datetime.date.today() + datetime.timedelta(days=30)
@@ -195,6 +196,23 @@ def test_a_file_that_is_none_says_why(
     error = capsys.readouterr().err
     assert words in error
     assert str(path) in error
+
+
+@pytest.mark.timeout(3600)
+def test_byte_mutations_of_a_file(tmp_path: Path) -> None:
+    """Whatever is changed: entries, or Usage with words; never another exception."""
+    entries = (entry("info_nce.zero-rows.*/grad", issue="https://example.org/1"), entry('a "quoted" \\ τ'), entry("b"))
+    sound = file(tmp_path / "known.toml", *entries).read_bytes()
+    path, outcomes = tmp_path / "mutated.toml", {"read": 0, "refused": 0}
+    for mutated in mutations(sound):
+        path.write_bytes(mutated)
+        try:
+            KnownFailures.load(path).stale([])
+            outcomes["read"] += 1
+        except Usage as error:
+            assert str(path) in str(error)
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 0
 
 
 def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
