@@ -426,7 +426,12 @@ def luminance(page: Any) -> float:
 
 def test_dark_and_light_follow_the_system_and_the_button(open_page: Open) -> None:
     """Auto, light, dark, and back; a page that is opened again remembers."""
-    assert luminance(open_page(color_scheme="light")) > 0.9
+    page = open_page(color_scheme="light")
+    assert luminance(page) > 0.9
+    page.click("#theme")
+    page.click("#theme")
+    assert page.inner_text("#theme") == "Theme: dark"
+    assert luminance(page) < 0.1
     page = open_page(color_scheme="dark")
     assert luminance(page) < 0.1
     page.click("#theme")
