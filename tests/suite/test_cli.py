@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from infonce_ref.conformance.adapters.resolve import ALIASES
 from infonce_ref.conformance.checks import PROFILES
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.cli import main
+from infonce_ref.conformance.results import Exit
 
 HERE = Path(__file__).parent
 ONE = "benign.plain*float64"
@@ -62,6 +64,12 @@ def command(target: str, *options: str) -> int:
 def test_exit_codes(target: str, options: list[str], code: int) -> None:
     """0 conforms, 1 doesn't, 2 usage, 3 can't be run, 5 nothing ran."""
     assert command(target, *options) == code
+
+
+def test_the_guides_table_has_every_exit_code() -> None:
+    """One table, in the guide."""
+    guide = (HERE.parents[1] / "docs" / "guide" / "judge.md").read_text(encoding="utf-8")
+    assert [int(code) for code in re.findall(r"^\| (\d) \|", guide, re.MULTILINE)] == [*Exit]
 
 
 @pytest.mark.parametrize("words", [["run"], ["nonsense"], ["run", "a:b", "--seed", "x"], ["run", "a:b", "--map", "q"]])
