@@ -52,13 +52,13 @@ def write(files: Mapping[str, Path], runs: Sequence[Run]) -> None:
     try:
         for name, path in files.items():
             if name == "markdown":
-                with path.open("a", encoding="utf-8") as stream:
+                with path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                     stream.write(markdown(runs))
             elif name == "reproduce":
                 for run in runs:
                     run.reproducer.write(failing(run.results), path)
             else:
-                path.write_text(forms[name](), encoding="utf-8")
+                path.write_text(forms[name](), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise Usage(f"can't write {error.filename}: {error.strerror}") from error
     except ImportError as error:
