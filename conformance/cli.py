@@ -7,6 +7,7 @@ infonce-conformance list
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -37,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # what an implementation says of itself may be no text that can be printed
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = options.function(options)
     except Usage as error:

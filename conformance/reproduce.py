@@ -121,7 +121,7 @@ class Reproducer:
             text = self.script(line)
             if text is not None:
                 written.append(folder / filename(str(line["id"])))
-                written[-1].write_text(text, encoding="utf-8")
+                written[-1].write_text(text, encoding="utf-8", errors="backslashreplace")
         return written
 
 

@@ -166,7 +166,7 @@ def record(path: Path | None) -> Iterator[Record | None]:
 def opened(path: Path) -> IO[str]:
     """A file to write; Usage if it can't be."""
     try:
-        return path.open("w", encoding="utf-8")
+        return path.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise Usage(f"can't write {path}: {error.strerror}") from error
 

@@ -317,3 +317,15 @@ def test_byte_mutations_of_a_report(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert said.err if codes[-1] in (2, 3) else said.out
     assert {*codes} <= {1, 2, 3, 5}
     assert {1, 2, 5} <= {*codes}
+
+
+def test_what_can_not_be_printed_is_printed_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half a surrogate pair, which JSON allows and UTF-8 doesn't: in a target's name or a reason."""
+    path = made(tmp_path, "textbook", "--only", "benign")
+    head, *rest = lines(path)
+    assert rewritten(path, [{**head, "target": "\ud800"}, *rest]) == 0
+    assert "results of \\ud800 judged again" in capsys.readouterr().out
+    page, xml, summary = tmp_path / "report.html", tmp_path / "junit.xml", tmp_path / "summary.md"
+    options = ["--html", str(page), "--junit", str(xml), "--markdown", str(summary)]
+    assert main(["report", str(path), *options]) == 0
+    assert all(out.read_text(encoding="utf-8") for out in (page, xml, summary))
