@@ -1,30 +1,28 @@
 """Which rows a loss compares: every loss as one or two matrices of pairs, each row of them one softmax.
 
-A table is what a loss compares rows of: an argument, or two views one below the other. A block is a table against
-another; a direction is blocks side by side, with who is a candidate, who a positive, and of which entry of
-reduction="none" each row is a part.
+A block is the rows of one argument against those of another; a direction is blocks side by side, with who is a
+candidate, who a positive, and of which entry of reduction="none" each row is a part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from mpmath import mpf
 
 from infonce_ref.conformance.bounds.ball import Array
-from infonce_ref.conformance.family import KINDS
 from infonce_ref.conformance.problem import Problem
 
 
 @dataclass(frozen=True)
 class Block:
-    """Every row of one table against every row of another, (L, K); `at` says which pair stands where in the rows."""
+    """Every row of one argument against every row of another, (L, K); `at` says which pair stands where in the rows."""
 
     left: str
-    right: str | None  # None: the left table holds similarities
+    right: str | None  # None: the left argument holds similarities
     at: tuple[Array, Array] | None = None
 
     def gather(self, matrix: Array) -> Array:
@@ -63,17 +61,6 @@ class Direction:
     def terms(self) -> int:
         """How many terms a sum over all candidates may have: a positive may stand in it twice, once on its own."""
         return int(self.active.sum() + self.positive.sum())
-
-
-Tables = Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A loss's tables and directions."""
-
-    tables: Mapping[str, Sequence[str]]  # table -> the arguments that stand in it, one below the other
-    directions: Sequence[Direction]
 
 
 def direction(
@@ -149,15 +136,21 @@ def gte(problem: Problem) -> list[Direction]:
     return [direction([Block(*side) for side in sides], active, positive, seen=np.ones_like(active))]
 
 
-def two_views(problem: Problem) -> list[Direction]:
-    """Both views' rows against themselves."""
-    rows = 2 * len(problem.arrays["view_a"])
-    positive = np.roll(np.eye(rows, dtype=bool), rows // 2, axis=1)
-    active = masked(problem, ~np.eye(rows, dtype=bool)) & ~np.eye(rows, dtype=bool)
-    return [direction([Block("views", "views")], active, positive, seen=np.ones_like(active))]
-
-
 # ----------------------------------------------------------------------------------------------- two directions
+
+
+def two_views(problem: Problem) -> list[Direction]:
+    """Either view's rows against the rows of both, which stand side by side."""
+    rows = len(problem.arrays["view_a"])
+    pairs = np.roll(np.eye(2 * rows, dtype=bool), rows, axis=1)
+    others = masked(problem, ~np.eye(2 * rows, dtype=bool)) & ~np.eye(2 * rows, dtype=bool)
+
+    def one(view: str, part: slice) -> Direction:
+        blocks = [Block(view, "view_a"), Block(view, "view_b")]
+        at = direction(blocks, others[part], pairs[part], seen=np.ones_like(others[part]))
+        return replace(at, entry=np.arange(2 * rows)[part])
+
+    return [one("view_a", slice(rows)), one("view_b", slice(rows, None))]
 
 
 def clip(problem: Problem) -> list[Direction]:
@@ -227,9 +220,6 @@ LAYOUTS: Mapping[str, Callable[[Problem], list[Direction]]] = {
 }
 
 
-def layout(problem: Problem) -> Layout:
-    """The problem's tables and directions."""
-    compared = [name for name in problem.arrays if KINDS[name] == "embedding" or name == "logits"]
-    views = {"view_a", "view_b"} <= set(compared)
-    tables = {"views": ("view_a", "view_b")} if views else {name: (name,) for name in compared}
-    return Layout(tables, LAYOUTS[problem.loss](problem))
+def directions(problem: Problem) -> list[Direction]:
+    """The problem's rows."""
+    return LAYOUTS[problem.loss](problem)

@@ -47,22 +47,18 @@ def decoupled(given: Scored) -> Row:
 
 def decoupled_weights(given: Scored) -> Ball:
     """(R, 1): 1, or with sigma 2 - N softmax_i(sim(a_i, b_i) / sigma) of the similarities themselves."""
-    rows, sigma = len(given.at.active), given.problem.option("sigma")
-    ones = np.full((rows, 1), mpf(1))
+    pairs, sigma = len(given.at.active), given.problem.option("sigma")
+    ones = np.full((pairs, 1), mpf(1))
     if sigma is None:
         return Ball(ones, ones, ones * 0)
-    rounding, pairs = given.rounding, rows // 2
-    similar = Ball(
-        *(pick(part, given.at.positive).T for part in (given.sims.value, given.sims.size, given.sims.radius))
-    )
-    logits = divide_by_temperature(similar[:, :pairs], mpf(sigma), rounding)
+    similar = given.sims.map(lambda part: pick(part, given.at.positive).T)
+    logits = divide_by_temperature(similar, mpf(sigma), given.rounding)
     among = np.ones((1, pairs), dtype=bool)
     trust(logits.radius, among)
-    softmax = logsumexp(logits, among, among, rounding)
+    softmax = logsumexp(logits, among, among, given.rounding)
     share = pairs * softmax.share.T
-    radius = share * softmax.share_loss.T + 2 * rounding.unit * (2 + share) + pairs * rounding.eta
-    weight = Ball(2 - share, 2 + share, radius)
-    return weight.map(lambda part: np.concatenate([part, part]))
+    lost = share * softmax.share_loss.T + 2 * given.rounding.unit * (2 + share) + pairs * given.rounding.eta
+    return Ball(2 - share, 2 + share, lost)
 
 
 # ------------------------------------------------------------------------------- debiased and hard negatives

@@ -120,7 +120,7 @@ def live_rows(row: Row, at: Direction) -> Row:
 
 def usual_rows(given: Scored) -> Row:
     """Logsumexp over all candidates less the positive; its gradient, softmax less one-hot."""
-    logits, at, rounding = given.logits, given.at, given.rounding
+    logits, at, rounding = less_positive(given), given.at, given.rounding
     u, eta = rounding.unit, rounding.eta
     live = ~at.alone | (at.seen & ~at.active).any(axis=1)
     trust(logits.radius, at.active & live[:, None])
@@ -137,6 +137,15 @@ def usual_rows(given: Scored) -> Row:
         np.where(at.active, lse.share * lse.share_loss + 2 * eta, mpf(0)) + 2 * u * onehot,
     )
     return Row(loss[:, 0].where(live), gradient.where(live[:, None] & at.active))
+
+
+def less_positive(given: Scored) -> Ball:
+    """Given logits are so exact that taking the positive off first, as a cross-entropy by hand does, is felt."""
+    logits, at = given.logits, given.at
+    if given.problem.loss != "info_nce_from_logits":
+        return logits
+    lost = 2 * given.rounding.unit * abs(logits.value - pick(logits.value, at.positive))
+    return Ball(logits.value, logits.size, logits.radius + np.where(at.active, lost, mpf(0)))
 
 
 # -------------------------------------------------------------------------- the softplus form, level `precise`

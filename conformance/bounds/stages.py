@@ -12,7 +12,6 @@ from infonce_ref.conformance.bounds.ball import (
     Array,
     Ball,
     Rounding,
-    added,
     as_mpf,
     joined,
     product,
@@ -141,7 +140,7 @@ def spread(cotangent: Ball, at: Direction, block: Block, columns: slice, tables:
 def scores_pullback(
     cotangents: list[Ball], directions: list[Direction], tables: Tables, rounding: Rounding
 ) -> dict[str, list[Ball]]:
-    """Cotangents of every table's rows: a part for each side of each direction on which the table stands.
+    """Cotangents of every table's rows: a part for each side of each block on which the table stands.
 
     A row's sums run over all pairs in which it stands, on both sides and in both directions, in any order.
     """
@@ -156,20 +155,17 @@ def scores_pullback(
 
     found: dict[str, list[Ball]] = {}
     for cotangent, at in zip(cotangents, directions, strict=True):
-        sides: dict[tuple[str, str], list[Ball]] = {}
         for block, columns in spans(at, tables):
             weights = spread(cotangent, at, block, columns, tables, rounding)
             if block.right is None:
-                sides.setdefault((block.left, "left"), []).append(weights)
+                found.setdefault(block.left, []).append(weights)
                 continue
             left, right = tables[block.left], tables[block.right]
-            by_left = product(weighted_keys, weights, right, terms[block.left], rounding)
             back = weighted_rows if right.value.ndim == 2 else own_weighted_rows
+            by_left = product(weighted_keys, weights, right, terms[block.left], rounding)
             by_right = product(back, weights, left, terms[block.right], rounding)
-            sides.setdefault((block.left, "left"), []).append(by_left)
-            sides.setdefault((block.right, "right"), []).append(by_right)
-        for (name, _), parts in sides.items():
-            found.setdefault(name, []).append(added(parts))
+            found.setdefault(block.left, []).append(by_left)
+            found.setdefault(block.right, []).append(by_right)
     return found
 
 
@@ -264,10 +260,10 @@ def entries_of(losses: list[Ball], directions: list[Direction], count: int, roun
     for loss, at in zip(losses, directions, strict=True):
         share = shares(at, rounding)
         size = share.value * loss.size
-        rounded = share.radius * loss.size + rounding.unit * size
+        rounded = share.radius * loss.size + np.where(at.parts > 1, rounding.unit * size, mpf(0))
         parts.append(Ball(share.value * loss.value, size, share.value * loss.radius + rounded))
     rows = joined(parts, axis=0)
-    sums = [total(rows[owner == entry], rounding) for entry in range(count)]
+    sums = [total(rows[owner == entry], rounding, int((owner == entry).sum()) - 1) for entry in range(count)]
     return Ball(*(np.array([getattr(each, name) for each in sums], object) for name in ("value", "size", "radius")))
 
 

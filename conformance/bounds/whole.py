@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,8 +10,9 @@ from mpmath import mp, mpf
 
 from infonce_ref.conformance.bounds import others, rows, stages
 from infonce_ref.conformance.bounds.ball import Array, Ball, Rounding, added, exact, joined, product, total
-from infonce_ref.conformance.bounds.layouts import Direction, Layout, layout
+from infonce_ref.conformance.bounds.layouts import Direction, directions
 from infonce_ref.conformance.bounds.rows import Row, Rule, Scored
+from infonce_ref.conformance.family import KINDS
 from infonce_ref.conformance.problem import Format, Problem
 
 Level = Literal["textbook", "precise"]
@@ -68,104 +68,123 @@ def rule_of(problem: Problem, level: Level) -> Rule:
 
 def _bound(problem: Problem, target: Format, rule: Rule) -> dict[str, np.ndarray]:
     rounding = Rounding(mpf(target.compute_unit), mpf(target.compute_tiny))
-    has_temperature = "temperature" in problem.differentiable
-    temperature, margin = mpf(problem.temperature), mpf(problem.margin)
-    plan = layout(problem)
+    plan = directions(problem)
     inputs = read(problem, plan)
-    matrix = exact(problem.arrays["bilinear_weight"]) if problem.similarity == "bilinear" else None
-
-    # forward
-    tables = dict(inputs)
-    if "logits" not in tables and problem.similarity == "cosine":
-        tables = {name: stages.normalise(table, rounding) for name, table in inputs.items()}
-    if matrix is not None:
-        tables["query"] = product(np.matmul, inputs["query"], matrix, inputs["query"].value.shape[1], rounding)
-    given = []
-    for at in plan.directions:
-        sims = stages.scores(at, tables, rounding)
-        scaled = stages.subtract_margin(sims, margin, at.positive, rounding)
-        if has_temperature:
-            scaled = stages.divide_by_temperature(scaled, temperature, rounding)
-        logits = stages.add_bias(scaled, bias_of(problem, at), rounding)
-        given.append(Scored(problem, at, sims, scaled, logits, rounding))
+    tables = embed(problem, inputs, rounding)
+    given = [scored(problem, at, tables, rounding) for at in plan]
     found = [rule(each) for each in given]
     factors = stages.row_weights(problem.sample_weight, counted(problem, plan), problem.reduction == "mean", rounding)
-    losses = stages.entries_of([row.loss for row in found], list(plan.directions), len(factors.value), rounding)
-    terms = len(factors.value) * len(plan.directions)
+    losses = stages.entries_of([row.loss for row in found], plan, len(factors.value), rounding)
+    terms = sum(len(np.unique(at.entry)) for at in plan)
     loss = stages.reduce_entries(losses, factors, problem.reduction != "none", terms, rounding)
 
-    # pullbacks, in the opposite order
-    by_logits, by_sims = [], []
-    for row, at in zip(found, plan.directions, strict=True):
-        factor = stages.row_factors(factors, at, rounding)
-        by_logits.append(stages.times(factor.map(lambda part: part[:, None]), row.gradient, rounding))
-        one = by_logits[-1]
-        by_sims.append(stages.divide_pullback(one, temperature, rounding) if has_temperature else one)
-    by_tables = stages.scores_pullback(by_sims, list(plan.directions), tables, rounding)
-    gradients = scalar_gradients(problem, given, found, by_logits, by_sims, factors)
-    if matrix is not None:
-        (by_anchors,) = by_tables["query"]
-        by_matrix = product(np.matmul, inputs["query"].map(np.transpose), by_anchors, len(by_anchors.value), rounding)
-        transposed = matrix.map(np.transpose)
-        gradients["bilinear_weight"] = by_matrix, abs(by_matrix.value)
-        by_tables["query"] = [product(np.matmul, by_anchors, transposed, len(transposed.value), rounding)]
-    for name, parts in by_tables.items():
-        gradients.update(
-            arguments(problem, plan, name, through_embed(problem, inputs[name], tables[name], parts, rounding))
-        )
-
+    by_logits = [rows_pullback(row.gradient, factors, at, rounding) for row, at in zip(found, plan, strict=True)]
+    by_sims = by_logits
+    if "temperature" in problem.differentiable:
+        by_sims = [stages.divide_pullback(each, mpf(problem.temperature), rounding) for each in by_logits]
+    by_tables = stages.scores_pullback(by_sims, plan, tables, rounding)
+    gradients = {
+        "temperature": by_temperature(problem, given, found, by_logits, factors),
+        "margin": by_margin(given, by_sims),
+        **by_biases(problem, given[0], by_logits[0]),
+        **embed_pullback(problem, inputs, tables, by_tables, rounding),
+    }
     radii = {"loss": np.asarray(loss.radius + rounding.eta, dtype=object)}
     return radii | {name: stages.store(*gradients[name], target) for name in problem.differentiable}
 
 
-def through_embed(
-    problem: Problem, given: Ball, unit: Ball, parts: list[Ball], rounding: Rounding
+# ---------------------------------------------------------------------------------------------- from rows to logits
+
+
+def read(problem: Problem, plan: Sequence[Direction]) -> dict[str, Ball]:
+    """Every array whose rows are compared, bags as rows. A row that stands in no pair may hold anything: it is 0."""
+    names = [name for name in problem.arrays if KINDS[name] == "embedding" or name == "logits"]
+    raw = {name: problem.arrays[name] for name in names}
+    if "positive_bags" in raw:
+        raw["positive_bags"] = raw["positive_bags"].reshape(-1, raw["positive_bags"].shape[-1])
+    shapes = {name: exact(np.zeros(array.shape)) for name, array in raw.items()}
+    used = {name: np.zeros(array.shape, dtype=bool) for name, array in raw.items()}
+    for at in plan:
+        for block, columns in stages.spans(at, shapes):
+            active = stages.pairs(block, at.active[:, columns], shapes) > 0
+            if block.right is None:
+                used[block.left] |= active
+                continue
+            used[block.left] |= active.any(axis=1)[:, None]
+            used[block.right] |= (active if raw[block.right].ndim == 3 else active.any(axis=0))[..., None]
+    return {name: exact(np.where(used[name], array, 0.0)) for name, array in raw.items()}
+
+
+def embed(problem: Problem, inputs: dict[str, Ball], rounding: Rounding) -> dict[str, Ball]:
+    """The rows whose inner products are the similarities."""
+    if normalised(problem):
+        return {name: stages.normalise(rows, rounding) for name, rows in inputs.items()}
+    if problem.similarity != "bilinear":
+        return inputs
+    query, matrix = inputs["query"], exact(problem.arrays["bilinear_weight"])
+    return inputs | {"query": product(np.matmul, query, matrix, query.value.shape[1], rounding)}
+
+
+def normalised(problem: Problem) -> bool:
+    return problem.similarity == "cosine" and "logits" not in problem.arrays
+
+
+def scored(problem: Problem, at: Direction, tables: dict[str, Ball], rounding: Rounding) -> Scored:
+    """Similarities and logits of one direction."""
+    sims = stages.scores(at, tables, rounding)
+    scaled = stages.subtract_margin(sims, mpf(problem.margin), at.positive, rounding)
+    if "temperature" in problem.differentiable:
+        scaled = stages.divide_by_temperature(scaled, mpf(problem.temperature), rounding)
+    logits = stages.add_bias(scaled, bias_of(problem, at), rounding)
+    return Scored(problem, at, sims, scaled, logits, rounding)
+
+
+def bias_of(problem: Problem, at: Direction) -> Ball:
+    """What is added to every column's logit after the temperature."""
+    columns = at.active.shape[1]
+    given = np.full(columns, problem.bias if problem.loss == "siglip" else 0.0)
+    if problem.logit_bias is not None:
+        own = slice(columns - len(problem.logit_bias), None)
+        given[own] = np.where(at.active.any(axis=0)[own], problem.logit_bias, 0.0)
+    return exact(given)
+
+
+def counted(problem: Problem, plan: Sequence[Direction]) -> Array:
+    """(entries,) bool: sup_con's anchors need a positive, dcl's and triplet's a negative; all others count."""
+    flags = np.ones(problem.rows, dtype=bool)
+    for at in plan:
+        if problem.loss in ("dcl", "triplet"):
+            flags[at.entry] = ~at.alone
+        if problem.loss == "sup_con":
+            flags[:] = False
+            flags[at.entry[at.positive.any(axis=1)]] = True
+    return flags
+
+
+# --------------------------------------------------------------------------------------------------------- and back
+
+
+def rows_pullback(gradient: Ball, factors: Ball, at: Direction, rounding: Rounding) -> Ball:
+    """Every row of the gradient times its factor."""
+    factor = stages.row_factors(factors, at, rounding)
+    return stages.times(factor.map(lambda part: part[:, None]), gradient, rounding)
+
+
+def by_temperature(
+    problem: Problem, given: Sequence[Scored], found: Sequence[Row], by_logits: Sequence[Ball], factors: Ball
 ) -> tuple[Ball, Array]:
-    """The gradient by a table from its cotangent's parts, and the sum of these parts' gradients' magnitudes."""
-    whole = added(parts)
-    if problem.loss == "info_nce_from_logits" or problem.similarity != "cosine":
-        return whole, sum(abs(part.value) for part in parts)
-    pulled = [
-        stages.normalise_pullback(given, unit, part, rounding)
-        for part in ([whole, *parts] if len(parts) > 1 else [whole])
-    ]
-    return pulled[0], sum(abs(part.value) for part in pulled[1:] or pulled)
-
-
-def scalar_gradients(
-    problem: Problem, given: list[Scored], found: list[Row], by_logits: list[Ball], by_sims: list[Ball], factors: Ball
-) -> Parted:
-    """Gradients by temperature, margin, bias and logit_bias."""
+    """From all logits, or differences of logits, and from the floors."""
     rounding, temperature = given[0].rounding, mpf(problem.temperature)
-    left = sum(each.at.terms() for each in given)
-    entries = sum(problem.arrays[name].size for name in dict.fromkeys(anchors(problem, given)))
-    by_temperature, parts = [], max(left, entries)
+    anchors = {block.left for each in given for block in each.at.blocks}
+    terms = max(sum(each.at.terms() for each in given), sum(problem.arrays[name].size for name in anchors))
+    parts = []
     for each, row, cotangent in zip(given, found, by_logits, strict=True):
         met = each.scaled if row.reference is None else differences(each.scaled, row.reference, rounding)
-        by_temperature.append(stages.temperature_pullback(cotangent, met, parts, temperature, rounding))
+        parts.append(stages.temperature_pullback(cotangent, met, terms, temperature, rounding))
         if row.floor is not None:
             by_floor = stages.times(stages.row_factors(factors, each.at, rounding), row.floor, rounding)
-            by_temperature.append(stages.floor_pullback(by_floor, temperature, rounding))
-    positives = [cotangent[each.at.positive] for each, cotangent in zip(given, by_sims, strict=True)]
-    by_margin = -total(joined(positives, axis=0), rounding)
-    gradients = {
-        "temperature": (added(by_temperature), sum(abs(part.value) for part in by_temperature)),
-        "margin": (by_margin, sum(abs(part.value.sum()) for part in positives)),
-    }
-    if "bias" in problem.differentiable:
-        by_bias = total(by_logits[0][given[0].at.active], rounding)
-        gradients["bias"] = by_bias, abs(by_bias.value)
-    if "logit_bias" in problem.differentiable:
-        columns = stages.column_sums(by_logits[0], given[0].at, rounding)
-        own = columns[len(columns.value) - len(problem.arrays["logit_bias"]) :]
-        gradients["logit_bias"] = own, abs(own.value)
-    return gradients
-
-
-def anchors(problem: Problem, given: list[Scored]) -> list[str]:
-    """The arguments whose rows ask."""
-    tables = layout(problem).tables
-    return [name for each in given for block in each.at.blocks for name in tables[block.left]]
+            parts.append(stages.floor_pullback(by_floor, temperature, rounding))
+    return added(parts), sum(abs(part.value) for part in parts)
 
 
 def differences(logits: Ball, reference: Array, rounding: Rounding) -> Ball:
@@ -175,65 +194,44 @@ def differences(logits: Ball, reference: Array, rounding: Rounding) -> Ball:
     return Ball(value, abs(value), logits.radius + chosen.radius + rounding.unit * abs(value) + rounding.eta)
 
 
-def bias_of(problem: Problem, at: Direction) -> Ball:
-    """What is added to every column's logit after the temperature."""
-    columns = at.active.shape[1]
-    given = np.full(columns, problem.bias if problem.loss == "siglip" else 0.0)
-    if problem.logit_bias is not None:
-        met = at.active.any(axis=0)[columns - len(problem.logit_bias) :]
-        given[columns - len(problem.logit_bias) :] = np.where(met, problem.logit_bias, 0.0)
-    return exact(given)
+def by_margin(given: Sequence[Scored], by_sims: Sequence[Ball]) -> tuple[Ball, Array]:
+    """Minus the sum of the positives' cotangents."""
+    positives = [cotangent[each.at.positive] for each, cotangent in zip(given, by_sims, strict=True)]
+    return -total(joined(positives, axis=0), given[0].rounding), sum(abs(part.value.sum()) for part in positives)
 
 
-def counted(problem: Problem, plan: Layout) -> Array:
-    """(entries,) bool: sup_con's anchors need a positive, dcl's and triplet's a negative."""
-    flags = np.ones(problem.rows, dtype=bool)
-    if problem.loss in ("dcl", "triplet"):
-        flags = ~plan.directions[0].alone
-    if problem.loss == "sup_con":
-        flags[:] = False
-        flags[plan.directions[0].entry[plan.directions[0].positive.any(axis=1)]] = True
-    return flags
+def by_biases(problem: Problem, given: Scored, by_logits: Ball) -> Parted:
+    """What is added to logits: a column's sum, or that of all."""
+    if problem.loss == "siglip":
+        everything = total(by_logits[given.at.active], given.rounding)
+        return {"bias": (everything, abs(everything.value))}
+    if problem.logit_bias is None:
+        return {}
+    columns = stages.column_sums(by_logits, given.at, given.rounding)[-len(problem.logit_bias) :]
+    return {"logit_bias": (columns, abs(columns.value))}
 
 
-def read(problem: Problem, plan: Layout) -> dict[str, Ball]:
-    """Every table; a row that stands in no pair may hold anything and is zeroed first."""
-    raw = {name: stacked(problem, parts) for name, parts in plan.tables.items()}
-    balls = {name: exact(np.zeros(table.shape)) for name, table in raw.items()}
-    used = {name: np.zeros(table.shape if name == "logits" else table.shape[:-1], bool) for name, table in raw.items()}
-    for at in plan.directions:
-        for block, columns in stages.spans(at, balls):
-            active = stages.pairs(block, at.active[:, columns], balls) > 0
-            if block.right is None:
-                used[block.left] |= active
-                continue
-            used[block.left] |= active.any(axis=1)
-            used[block.right] |= active if balls[block.right].value.ndim == 3 else active.any(axis=0)
-    return {
-        name: exact(np.where(used[name] if name == "logits" else used[name][..., None], table, 0.0))
-        for name, table in raw.items()
-    }
-
-
-def stacked(problem: Problem, parts: Sequence[str]) -> np.ndarray:
-    """A table: its arguments one below the other, bags as rows."""
-    arrays = [problem.arrays[name] for name in parts]
-    if tuple(parts) == ("positive_bags",):
-        return arrays[0].reshape(-1, arrays[0].shape[-1])
-    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
-
-
-def arguments(problem: Problem, plan: Layout, table: str, gradient: tuple[Ball, Array]) -> Parted:
-    """A table's gradient as its arguments' gradients."""
-    found, start = {}, 0
-    ball, parts = gradient
-    for name in plan.tables[table]:
+def embed_pullback(
+    problem: Problem,
+    inputs: dict[str, Ball],
+    tables: dict[str, Ball],
+    by_tables: dict[str, list[Ball]],
+    rounding: Rounding,
+) -> Parted:
+    """Gradients by the arrays from their parts' cotangents."""
+    found: Parted = {}
+    for name, parts in by_tables.items():
+        whole = added(parts)
+        pieces = [whole] if problem.loss == "info_nce" or len(parts) == 1 else [whole, *parts]  # its query: one part
+        if normalised(problem):
+            pieces = [stages.normalise_pullback(inputs[name], tables[name], each, rounding) for each in pieces]
+        if problem.similarity == "bilinear" and name == "query":
+            query, matrix = inputs["query"].map(np.transpose), exact(problem.arrays["bilinear_weight"])
+            by_matrix = product(np.matmul, query, whole, len(whole.value), rounding)
+            found["bilinear_weight"] = by_matrix, abs(by_matrix.value)
+            pieces = [product(np.matmul, whole, matrix.map(np.transpose), matrix.value.shape[1], rounding)]
+        magnitude = sum(abs(each.value) for each in pieces[1:] or pieces)
         shape = problem.arrays[name].shape
-        own = slice(start, start + (len(ball.value) if name == "positive_bags" else shape[0]))
-        found[name] = ball[own].map(partial(shaped, shape)), parts[own].reshape(shape)
-        start = own.stop
+        whole = Ball(*(part.reshape(shape) for part in (pieces[0].value, pieces[0].size, pieces[0].radius)))
+        found[name] = whole, magnitude.reshape(shape)
     return found
-
-
-def shaped(shape: tuple[int, ...], array: Array) -> Array:
-    return array.reshape(shape)

@@ -34,7 +34,8 @@ def library(rows: Tensor, among: Tensor) -> Tensor:
 def through_log_softmax(rows: Tensor, among: Tensor) -> Tensor:
     """What log_softmax takes off its largest entry."""
     hidden = torch.where(among, rows, -INF)
-    return hidden.max(1).values - torch.log_softmax(hidden, 1).max(1).values
+    column = hidden.argmax(1, keepdim=True)
+    return (torch.gather(hidden, 1, column) - torch.gather(torch.log_softmax(hidden, 1), 1, column))[:, 0]
 
 
 def by_hand(rows: Tensor, among: Tensor) -> Tensor:
@@ -558,7 +559,7 @@ def precise() -> dict[str, Implementation]:
 CLASSES = (
     "benign", "benign-dot", "sharp-tau-0.01", "aligned-tau-0.01", "aligned", "collapsed", "anti", "norms",
     "masks", "masks-tau-0.07", "margin", "margin-dot", "weights", "weights-none-masks", "sum", "extras",
-    "extras-masks-margin-weights", "single", "tau-100", "kink", "steep",
+    "extras-masks-margin-weights", "single", "tau-100", "floor", "kink", "steep",
 )  # fmt: skip
 
 
@@ -571,6 +572,8 @@ def problem_of(loss: str, kind: str, seed: int, dtype: str = "float32") -> Probl
     temperature = float(rng.choice([0.0625, 0.125, 0.5, 1.0]))
     if "tau" in words:
         temperature = float(zoo.rounded(np.array(float(words[words.index("tau") + 1])), dtype))
+    if "floor" in words:
+        temperature = 0.75  # below, a floor is too small to be seen
     extras = "extras" in words
     left, right = rng.standard_normal((2, rows, dim))
     if "aligned" in words:
@@ -591,11 +594,11 @@ def problem_of(loss: str, kind: str, seed: int, dtype: str = "float32") -> Probl
             options["prior"] = 0.0 if "dot" in words else float(rng.choice([0.0, 0.0625, 0.125]))
         if loss == "hard_negative":
             options["beta"] = float(rng.choice([0.0, 0.5, 1.0]))
-        if loss in ("debiased", "hard_negative") and {"kink", "steep"} & set(words):
+        if loss in ("debiased", "hard_negative") and {"floor", "kink", "steep"} & set(words):
             arrays["view_b"] = left + 0.3 * right
-            short = 1.0 if "kink" in words else 1 - 2.0**-10
-            options["prior"] = short * critical_prior(arrays, temperature, options.get("beta", 0.0), dtype)
-            options["prior"] = float(zoo.rounded(np.array(options["prior"]), dtype))
+            short = {"floor": 1.5, "kink": 1.0, "steep": 1 - 2.0**-10}[kind]
+            prior = short * critical_prior(arrays, temperature, options.get("beta", 0.0), dtype)
+            options["prior"] = float(zoo.rounded(np.array(prior), dtype))
     elif loss in ("clip", "siglip"):
         arrays |= {"image": left, "text": right}
         if loss == "clip" and extras:
@@ -705,3 +708,223 @@ def mask_shape(loss: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, ...] |
         return (first, len(arrays.get("keys", arrays["features"])))
     explicit = arrays["negative_keys"].shape[-2] if "negative_keys" in arrays else 0
     return (first, first + explicit)
+
+
+# --------------------------------------------------------------------------------------------------- wrong ones
+
+
+Wrong = Callable[[Problem], Outputs]
+
+
+def right(problem: Problem, function: Callable[[Given], Entries] | None = None) -> Outputs:
+    return run(problem, "float64", ORDERS["usual"], function)
+
+
+def scaled(factor: Callable[[Problem], float], *names: str) -> Callable[[Problem], Outputs]:
+    """Right but for the named outputs (none: all), which are multiplied by a factor."""
+
+    def wrong(problem: Problem) -> Outputs:
+        return {n: x * factor(problem) if n in names or not names else x for n, x in right(problem).items()}
+
+    return wrong
+
+
+def asked(**changes: Any) -> Callable[[Problem], Outputs]:
+    """Right for another problem."""
+    return lambda problem: right(replace(problem, **changes))
+
+
+def without(name: str) -> Callable[[Problem], Outputs]:
+    """Right for the problem without an array, whose gradient is then 0."""
+
+    def wrong(problem: Problem) -> Outputs:
+        left = {other: array for other, array in problem.arrays.items() if other != name}
+        gone = {name: np.zeros(problem.arrays[name].shape)}
+        return (gone if name in problem.differentiable else {}) | right(replace(problem, arrays=left))
+
+    return wrong
+
+
+def computed_by(function: Callable[[Given], Entries]) -> Callable[[Problem], Outputs]:
+    return lambda problem: right(problem, function)
+
+
+def self_included(given: Given) -> Entries:
+    rows, active, positive = two_views(given)
+    return Entries(one_positive(given, given.less_margin(rows, positive), active | eye(len(rows)), positive))
+
+
+def positive_kept(given: Given) -> Entries:
+    rows, active, positive = two_views(given)
+    rows = given.less_margin(rows, positive)
+    return Entries(library(rows, active | positive) - pick(rows, positive), (active & ~positive).any(1))
+
+
+def one_logsumexp_a_view(given: Given) -> Entries:
+    rows, active, positive = two_views(given)
+    negative, half = active & ~positive, len(rows) // 2
+    rows = given.less_margin(rows, positive)
+    first = torch.logsumexp(torch.where(negative, rows, -INF)[:, :half], 1)
+    second = torch.logsumexp(torch.where(negative, rows, -INF)[:, half:], 1)
+    return Entries((first + second) / 2 - pick(rows, positive))
+
+
+def weights_with_gradient(given: Given) -> Entries:
+    """DCLW whose weights aren't held constant."""
+    rows, active, positive = two_views(given)
+    a, b = (given[name] / given[name].norm(dim=1, keepdim=True) for name in ("view_a", "view_b"))
+    weight = (2 - len(a) * torch.softmax((a * b).sum(1) / given.number("sigma"), 0)).repeat(2)
+    kept = given.less_margin(rows, positive)
+    return Entries(library(kept, active & ~positive) - weight * pick(kept, positive))
+
+
+def without_floor(given: Given) -> Entries:
+    """A floor so low that it is never met."""
+    return debiased_with(given, lambda floor: floor * 1e-3, lambda weights: weights)
+
+
+def constant_floor(given: Given) -> Entries:
+    return debiased_with(given, lambda floor: floor.detach(), lambda weights: weights)
+
+
+def constant_weights(given: Given) -> Entries:
+    return debiased_with(given, lambda floor: floor, lambda weights: weights.detach())
+
+
+def debiased_with(given: Given, floor_of: Callable[..., Any], weights_of: Callable[..., Any]) -> Entries:
+    rows, active, positive = two_views(given)
+    negative, prior, beta = active & ~positive, given.number("prior"), given.problem.options.get("beta", 0.0)
+    counts, pos = negative.sum(1), torch.exp(pick(rows, positive))
+    weights = weights_of(torch.where(negative, torch.exp(beta * rows), 0.0))
+    mean = (weights * torch.exp(rows)).sum(1) / (weights.sum(1) / counts)
+    bracket = (mean - prior * counts * pos) / (1 - prior)
+    return Entries(torch.log1p(torch.maximum(bracket, counts * floor_of(torch.exp(-1 / given.tau))) / pos))
+
+
+def positive_twice(given: Given) -> Entries:
+    """gte with the document's own query among its candidates, as the paper's sum has it."""
+    query, document = given["query"], given["document"]
+    count, crossed = len(query), given.logits(query, document)
+    rows = torch.cat([crossed, given.logits(query, query), crossed.T, given.logits(document, document)], 1)
+    active = ~eye(count).repeat(1, 4)
+    active[:, 2 * count : 3 * count] = True
+    return Entries(one_positive(given, rows, active, eye(count, 4 * count)))
+
+
+def each_positive_alone(given: Given) -> Entries:
+    """mil_nce as a mean over the bag."""
+    query, bags = given["query"], given["positive_bags"]
+    count, size = bags.shape[:2]
+    rows, own = given.logits(query, bags.reshape(count * size, -1)), eye(count).repeat_interleave(size, 1)
+    return Entries(mean_of_positives(given, rows, torch.ones_like(own), own / size))
+
+
+def all_anchors(given: Given) -> Entries:
+    """sup_con's mean over all anchors."""
+    return Entries(sup_con(given).losses)
+
+
+def other_variant(given: Given) -> Entries:
+    other = {"out": "in", "in": "sincere", "sincere": "out"}[given.number("variant")]
+    return sup_con(replace_problem(given, options={"variant": other}))
+
+
+def replace_problem(given: Given, **changes: Any) -> Given:
+    return Given(replace(given.problem, **changes), given.order, given.leaves, given.computed)
+
+
+def sum_of_directions(given: Given) -> Entries:
+    return Entries(2 * clip(given).losses)
+
+
+def one_direction(given: Given) -> Entries:
+    rows = given.logits(given["image"], given["text"])
+    return Entries(one_positive(given, rows, torch.ones_like(rows) > 0, eye(len(rows))))
+
+
+def mask_not_transposed(given: Given) -> Entries:
+    count = len(given["image"])
+    rows, mask, positive = given.logits(given["image"], given["text"]), given.flags("candidate_mask"), eye(count)
+    return Entries((one_positive(given, rows, mask, positive) + one_positive(given, rows.T, mask, positive)) / 2)
+
+
+def sum_over_negatives(given: Given) -> Entries:
+    found = info_nce(given)
+    return Entries(found.losses * (len(found.losses) - 1), found.counted)
+
+
+def squared_hinge(given: Given) -> Entries:
+    rows = given.less_margin(given.logits(given["query"], given["positive_key"]), eye(len(given["query"])))
+    gap = torch.relu(rows - rows.diagonal()[:, None]) ** 2
+    return Entries(torch.where(eye(len(rows)), 0.0, gap).sum(1) / (len(rows) - 1))
+
+
+def keys_in_batch_too(given: Given) -> Entries:
+    query, key, queue = given["query"], given["positive_key"], given["queue"]
+    rows = torch.cat([given.logits(query, key), given.logits(query, queue)], 1)
+    return Entries(one_positive(given, rows, torch.ones_like(rows) > 0, eye(len(query), rows.shape[1])))
+
+
+def bias_before_the_temperature(given: Given) -> Entries:
+    rows = torch.cat([given.logits(given["query"], given[n]) for n in ("positive_key", "negative_keys")], 1)
+    active = torch.ones_like(rows) > 0
+    return Entries(one_positive(given, rows + given["logit_bias"] / given.tau, active, eye(*rows.shape)))
+
+
+def hardest_target(given: Given) -> Entries:
+    targets = given.problem.arrays["targets"]
+    hard = np.eye(targets.shape[1])[targets.argmax(1)]
+    return soft_nce(replace_problem(given, arrays={**given.problem.arrays, "targets": hard}))
+
+
+def mean_over_pairs(problem: Problem) -> float:
+    return 1 / problem.rows
+
+
+EVERYWHERE: dict[str, Callable[[Problem], Outputs]] = {
+    "twice": scaled(lambda _: 2.0),
+    "in bits": scaled(lambda _: 1 / np.log(2)),
+    "mean over N - 1": scaled(lambda p: p.rows / (p.rows - 1)),
+    "off by 1e-3": scaled(lambda _: 1.001),
+    "weights ignored": lambda p: right(replace(p, arrays={**p.arrays, "sample_weight": np.ones(p.rows)})),
+    "other similarity": lambda p: right(replace(p, similarity="dot" if p.similarity == "cosine" else "cosine")),
+    "temperature off by 1e-4": lambda p: right(replace(p, temperature=p.temperature * (1 + 1e-4))),
+}
+WRONG: dict[tuple[str, str], tuple[str, Callable[[Problem], Outputs]]] = {  # the class that shows it
+    ("info_nce", "logit_bias ignored"): ("benign", without("logit_bias")),
+    ("info_nce", "logit_bias before the temperature"): ("benign", computed_by(bias_before_the_temperature)),
+    ("info_nce_from_logits", "index ignored"): ("extras", without("positive_index")),
+    ("info_nce_from_logits", "margin ignored"): ("margin", asked(margin=0.0)),
+    ("clip", "sum of directions"): ("benign", computed_by(sum_of_directions)),
+    ("clip", "one direction"): ("benign", computed_by(one_direction)),
+    ("clip", "mask not transposed"): ("masks", computed_by(mask_not_transposed)),
+    ("clip", "negative texts detached"): ("extras", scaled(lambda _: 0.0, "negative_texts")),
+    ("nt_xent", "self included"): ("benign", computed_by(self_included)),
+    ("nt_xent", "positive left out"): ("benign", asked(loss="dcl")),
+    ("nt_xent", "one view detached"): ("benign", scaled(lambda _: 0.5, "view_b")),
+    ("dcl", "positive kept"): ("benign", computed_by(positive_kept)),
+    ("dcl", "two logsumexps"): ("benign", computed_by(one_logsumexp_a_view)),
+    ("dcl", "weights with a gradient"): ("extras", computed_by(weights_with_gradient)),
+    ("dcl", "no weights"): ("extras", asked(options={})),
+    ("debiased", "prior ignored"): ("floor", asked(options={"prior": 0.0})),
+    ("debiased", "no floor"): ("floor", computed_by(without_floor)),
+    ("debiased", "constant floor"): ("floor", computed_by(constant_floor)),
+    ("hard_negative", "hardness ignored"): ("benign", lambda p: asked(options={**p.options, "beta": 0.0})(p)),
+    ("hard_negative", "constant weights"): ("benign", computed_by(constant_weights)),
+    ("moco", "keys are negatives too"): ("benign", computed_by(keys_in_batch_too)),
+    ("moco", "queue detached"): ("benign", scaled(lambda _: 0.0, "queue")),
+    ("gte", "positive twice"): ("benign", computed_by(positive_twice)),
+    ("mil_nce", "each positive alone"): ("benign", computed_by(each_positive_alone)),
+    ("mil_nce", "one direction"): ("extras", asked(options={})),
+    ("soft_nce", "hardest target"): ("benign", computed_by(hardest_target)),
+    ("soft_nce", "mask ignored"): ("masks", without("candidate_mask")),
+    ("sup_con", "another variant"): ("benign", computed_by(other_variant)),
+    ("sup_con", "mean over all anchors"): ("extras", computed_by(all_anchors)),
+    ("siglip", "mean over pairs"): ("benign", scaled(mean_over_pairs)),
+    ("siglip", "no bias"): ("benign", asked(bias=0.0)),
+    ("siglip", "bias's sign"): ("benign", scaled(lambda _: -1.0, "bias")),
+    ("triplet", "sum over negatives"): ("benign", computed_by(sum_over_negatives)),
+    ("triplet", "squared"): ("benign", computed_by(squared_hinge)),
+    ("triplet", "margin's sign"): ("benign", lambda p: asked(margin=-p.margin)(p)),
+    ("n_pair", "cosine"): ("benign", asked(similarity="cosine")),
+}

@@ -1,0 +1,169 @@
+"""The bounds of every loss: no correct implementation comes near them, every wrong one is beyond them."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from infonce_ref.conformance.bounds import BoundTooLoose, Level, bound
+from infonce_ref.conformance.family import LOSSES
+from infonce_ref.conformance.oracle.definition import evaluate
+from infonce_ref.conformance.problem import FORMATS, Problem
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    from tests.suite import family_zoo
+    from tests.suite.adequacy_of_bounds import worst
+    from tests.suite.adequacy_of_family import AT_A_KINK, promises, ratios
+
+COMFORT = 0.5  # the most of its bound that a correct result may use
+SMOOTH = [kind for kind in family_zoo.CLASSES if kind not in AT_A_KINK]
+SEED = 1
+
+
+def test_zoo_has_every_loss() -> None:
+    """Each loss of the family has textbook implementations."""
+    assert set(family_zoo.FUNCTIONS) == set(LOSSES)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", SMOOTH)
+@pytest.mark.parametrize("loss", family_zoo.FUNCTIONS)
+def test_no_correct_implementation_uses_half_of_its_bound(loss: str, kind: str, dtype: str) -> None:
+    """Every order of evaluation of every loss has r ≤ 0.5 on every class of input, at every level it promises."""
+    problem = family_zoo.problem_of(loss, kind, SEED, dtype)
+    levels: tuple[Level, ...] = ("textbook", "precise")
+    found = {level: ratios(problem, level) for level in levels if promises(problem, level)}
+    assert found["textbook"]
+    assert max(r for each in found.values() for r in each.values()) <= COMFORT, found
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("loss", family_zoo.FUNCTIONS)
+def test_half_formats_may_narrow_in_parts(loss: str, dtype: str) -> None:
+    """In half formats, where some orders narrow a gradient in parts and again as a whole, r ≤ 1."""
+    if loss == "info_nce":  # its bound counts one narrowing of the query: tests/suite/test_bounds.py has its orders
+        return
+    for kind in ("benign", "extras-masks-margin-weights"):
+        found = ratios(family_zoo.problem_of(loss, kind, SEED, dtype), "textbook")
+        assert max(found.values()) <= 1, found
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", AT_A_KINK)
+@pytest.mark.parametrize("loss", ["debiased", "hard_negative", "triplet"])
+def test_either_branch_is_allowed_at_a_kink(loss: str, kind: str, dtype: str) -> None:
+    """Where roundings decide which branch is taken, no order is rejected."""
+    for seed in range(4):
+        found = ratios(family_zoo.problem_of(loss, kind, seed, dtype), "textbook")
+        assert max(found.values(), default=0) <= 1, found
+
+
+@pytest.mark.parametrize("loss", ["debiased", "triplet"])
+def test_orders_do_differ_at_a_kink(loss: str) -> None:
+    """Some order takes the other branch than the exact answer: without the jump the bound would reject it."""
+    used = [max(ratios(family_zoo.problem_of(loss, "kink", seed), "textbook").values()) for seed in range(6)]
+    assert max(used) > COMFORT
+
+
+def test_a_kink_met_exactly_is_asked_for() -> None:
+    """A zero row's similarities are exactly 0: with margin 0 the slope must be 0, in every direction."""
+    arrays = {"query": np.zeros((2, 3)), "positive_key": np.array([[1.0, 2.0, 3.0], [3.0, -1.0, 0.5]])}
+    problem = Problem("float32", arrays, 1.0, loss="triplet")
+    radii = bound(problem, FORMATS["float32"])
+    assert max(float(np.max(radius)) for radius in radii.values()) <= 2 * FORMATS["float32"].tiny
+
+
+def crowded(prior: float, similarity: str) -> Problem:
+    """Two pairs of unit rows whose negatives' cosines are all 0.6, at temperature 1/16, the entries apart."""
+    first = np.array([[1.0, 0.0], [0.6, 0.8]])
+    arrays = {"view_a": first, "view_b": first}
+    return Problem(
+        "float64", arrays, 0.0625, loss="debiased", similarity=similarity, reduction="none", options={"prior": prior}
+    )
+
+
+EMPTYING = float(np.exp((0.6 - 1) / 0.0625))  # the prior at which the bracket is 0
+
+
+def test_bracket_without_a_floor_must_be_safe() -> None:
+    """With dot products there is no floor: a bracket that roundings may make negative has no bound."""
+    bound(crowded(0.5 * EMPTYING, "dot"), FORMATS["float32"])
+    with pytest.raises(BoundTooLoose, match="bracket"):
+        bound(crowded((1 - 1e-6) * EMPTYING, "dot"), FORMATS["float32"])
+
+
+@pytest.mark.parametrize("short", [1e-1, 1e-2, 1e-3, 1e-4])
+def test_debiased_bound_grows_with_the_condition_number(short: float) -> None:
+    """As the prior comes near the one that empties the bracket, the loss falls in proportion and its bound doesn't."""
+    problem = crowded((1 - short) * EMPTYING, "cosine")
+    relative = bound(problem, FORMATS["float64"])["loss"] / evaluate(problem).loss
+    apart = crowded(0.0, "cosine")
+    ratio = relative * short / (bound(apart, FORMATS["float64"])["loss"] / evaluate(apart).loss)
+    assert np.all((ratio > 0.3) & (ratio < 3))
+
+
+@pytest.mark.parametrize("loss", ["dcl", "debiased", "hard_negative", "siglip", "triplet"])
+def test_not_every_loss_promises_relative_accuracy(loss: str) -> None:
+    """The level `precise` is refused where a loss holds a true difference."""
+    with pytest.raises(ValueError, match="promises no relative accuracy"):
+        bound(family_zoo.problem_of(loss, "benign", 0), FORMATS["float32"], "precise")
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "clip", "nt_xent", "moco", "gte", "mil_nce", "n_pair"])
+def test_precise_bounds_are_relative(loss: str) -> None:
+    """However small the loss, its precise bound in float32 is less than 1e-3 of it; the usual form's isn't."""
+    problem = tiny(loss)
+    exact = evaluate(problem).loss
+    assert 0 < exact < 1e-9
+    assert bound(problem, FORMATS["float32"], "precise")["loss"] < 1e-3 * exact
+    assert bound(problem, FORMATS["float32"])["loss"] > exact
+
+
+def tiny(loss: str) -> Problem:
+    """Pairs along the axes: every pair's cosine is 1 or nearly, all others 0."""
+    axes = np.eye(4) + 0.0078125 * np.arange(16).reshape(4, 4) % 5 / 4
+    near = axes + 0.015625 * np.eye(4)[::-1]
+    names = {"clip": ("image", "text"), "nt_xent": ("view_a", "view_b"), "gte": ("query", "document")}
+    first, second = names.get(loss, ("query", "positive_bags" if loss == "mil_nce" else "positive_key"))
+    other = np.stack([near, axes], axis=1) if loss == "mil_nce" else near
+    arrays = {first: axes, second: other, **({"queue": -axes} if loss == "moco" else {})}
+    if loss == "n_pair":
+        arrays = {name: 8 * x for name, x in arrays.items()}
+        return Problem("float32", arrays, 1.0, loss=loss, similarity="dot")
+    return Problem("float32", arrays, 0.03125, loss=loss)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("loss", "name"), family_zoo.WRONG)
+def test_every_wrong_implementation_is_beyond_its_bound(loss: str, name: str, dtype: str) -> None:
+    """Each seeded mistake, computed in float64, has r > 1 on a problem of the class that shows it."""
+    kind, run = family_zoo.WRONG[loss, name]
+    assert caught(loss, kind, run, dtype)
+
+
+@pytest.mark.parametrize("name", family_zoo.EVERYWHERE)
+@pytest.mark.parametrize("loss", family_zoo.FUNCTIONS)
+def test_wrong_factors_are_beyond_every_bound(loss: str, name: str) -> None:
+    """A wrong factor, weight, similarity or temperature has r > 1 in float32 for every loss that has such a thing."""
+    entry = LOSSES[loss]
+    if (name.startswith("temperature") and "temperature" not in entry.gradients) or (
+        name.startswith("other") and not entry.similarities
+    ):
+        return
+    kind = "weights" if name.startswith("weights") else "benign"
+    assert caught(loss, kind, family_zoo.EVERYWHERE[name], "float32")
+
+
+def caught(loss: str, kind: str, run: family_zoo.Wrong, dtype: str) -> bool:
+    """Whether one of three problems shows the mistake."""
+    for seed in range(3):
+        problem = family_zoo.problem_of(loss, kind, seed)
+        exact, radii = evaluate(problem).outputs(), bound(problem, FORMATS[dtype])
+        if worst(run(problem), exact, radii, dtype) > 1:
+            return True
+    return False
