@@ -42,11 +42,6 @@ class Candidates(NamedTuple):
     negative_mask: Array | None  # (N, M) bool
     names: tuple[str, str, str] = ("query", "positive_key", "negative_keys")  # whose gradients they are
 
-    def in_batch_keep(self, keys: Array, lo: int, hi: int) -> Array:
-        """(n, K) bool: key j is a negative of query i: every key but its positive, less what the mask takes out."""
-        keep = ~is_positive(self.xp, keys, self.positive[lo:hi])  # candidates.in-batch candidates.positive
-        return keep if self.key_mask is None else keep & self.key_mask[lo:hi, ...]  # candidates.mask.positive
-
     def layout(self, q: Array, keys: Array, negatives: Array | None, link: Link, bias: Bias = NO_BIAS) -> Layout:
         """The queries lo … hi − 1 with their positives and the blocks of their negatives."""
         query, positive_key, negative_keys = self.names
@@ -57,7 +52,9 @@ class Candidates(NamedTuple):
             blocks = []
             if self.in_batch:
                 everyone = None if bias.keys is None else Rows("key_bias", bias.keys)
-                blocks.append(Block(anchors, Rows(positive_key, keys), self.in_batch_keep(keys, lo, hi), bias=everyone))
+                mask, others = rows_between(self.key_mask, lo, hi), (self.positive[lo:hi],)  # candidates.mask.positive
+                in_batch = Block(anchors, Rows(positive_key, keys), mask, bias=everyone, never=others)
+                blocks.append(in_batch)  # candidates.in-batch candidates.positive
             if negatives is not None:
                 own = negatives.ndim == 3
                 theirs = Rows(negative_keys, negatives[lo:hi, ...] if own else negatives, by_row=own)
@@ -90,7 +87,7 @@ class Candidates(NamedTuple):
 
         def takes_part(lo: int, hi: int) -> Array:
             chosen = is_positive(self.xp, keys, self.positive[lo:hi])
-            return chosen | self.in_batch_keep(keys, lo, hi) if self.in_batch else chosen
+            return chosen if self.key_mask is None else chosen | self.key_mask[lo:hi, ...]
 
         return any_pair(self.xp, takes_part, self.positive.shape[0], block_size, axis=0)
 

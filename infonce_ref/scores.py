@@ -7,9 +7,10 @@ a loss of 1e-30. Blocks (in-batch keys, shared negatives, each query's own) are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import NamedTuple
 
-from infonce_ref.arrays import Array, Namespace, column
+from infonce_ref.arrays import Array, Namespace, column, row_numbers
 
 
 class Rows(NamedTuple):
@@ -32,6 +33,7 @@ class Block(NamedTuple):
     keep: Array | None = None  # False where the pair is no negative; None: all are
     positive: Array | None = None  # True where the pair is one of several positives; None: there are none here
     bias: Rows | None = None  # (C, 1), added to the logits
+    never: tuple[Array, ...] = ()  # (n,) integers each: a column that is no negative, whatever `keep` says
 
 
 class Pair(NamedTuple):
@@ -86,6 +88,16 @@ def block_transpose(xp: Namespace, block: Block, g: Array, temperature: Array) -
         yield block.bias, column(xp.sum(g, axis=0))  # gradient.logit-bias
 
 
+def kept(xp: Namespace, block: Block) -> Array | None:
+    """(n, C) bool: who is a negative of whom; None: everybody is."""
+    keep = block.keep
+    if block.never:
+        columns = row_numbers(xp, block.keys.values)[None, :]
+        others = reduce(xp.logical_and, (columns != column(never) for never in block.never))
+        keep = others if keep is None else others & keep
+    return keep
+
+
 def differences(
     xp: Namespace,
     pair: Pair,
@@ -108,10 +120,11 @@ def differences(
         scaled = (pairwise(xp, block.anchors.values, block.keys.values) - similarity) / temperature  # scale.temperature
         d = scaled if block.bias is None else scaled + xp.matrix_transpose(block.bias.values)  # scale.logit-bias
         d = less_bias(d)
-        if block.keep is not None:
+        keep = kept(xp, block)
+        if keep is not None:
             zero = xp.zeros_like(d)
-            scaled, d = xp.where(block.keep, scaled, zero), xp.where(block.keep, d, zero)  # candidates.mask
-        return scaled, Differences(d, block.keep)
+            scaled, d = xp.where(keep, scaled, zero), xp.where(keep, d, zero)  # candidates.mask
+        return scaled, Differences(d, keep)
 
     scaled, d = (list(parts) for parts in zip(*(block_differences(block) for block in blocks), strict=True))
     if level is not None:

@@ -10,6 +10,7 @@ import pytest
 from infonce_ref import info_nce
 from infonce_ref.candidates import candidates
 from infonce_ref.link import softplus_link
+from infonce_ref.scores import kept
 from tests.problems import D, M, N, grid, mask
 
 RNG = np.random.default_rng(81)
@@ -30,7 +31,7 @@ def members(keys: np.ndarray, negatives: Any, index: Any, in_batch: bool, m: Any
                     (block.keys.name, j)
                     for block in blocks
                     for j in range(block.keys.values.shape[-2])
-                    if block.keep is None or block.keep[i, j]
+                    if (keep := kept(np, block)) is None or keep[i, j]
                 }
             )
     return found

@@ -44,7 +44,7 @@ FIRST = {loss: next(c for c in CASES if c.startswith(f"{loss}: ")) for loss in L
 
 @on("dtype", FULL)
 @on("case", CASES)
-@on("library", ["numpy", "torch", "strict", "strict-device1"], indirect=True)
+@on("library", ["numpy", "torch", "jax", "strict", "strict-device1"], indirect=True)
 def test_loss_and_gradients_are_exact_within_the_bound(
     library: Library, case: str, dtype: str, conforms: Callable[[float], None]
 ) -> None:

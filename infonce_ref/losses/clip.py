@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from infonce_ref import checks
 from infonce_ref.arrays import Array, Namespace, compute_dtype
 from infonce_ref.candidates import Candidates, candidates
-from infonce_ref.contrast import contrast, mean_of
+from infonce_ref.contrast import Contrasted, MeanOf
 from infonce_ref.embed import SIMILARITIES, embed
 from infonce_ref.link import softplus_link
 from infonce_ref.loss import Loss, Plan, default_block_size
@@ -124,9 +124,9 @@ def clip(
             to_margin(g["margin"]),
         )
 
-    rows = mean_of(  # clip.mean clip.negatives
-        contrast(xp, to_text.layout(u, v, more_texts, softplus_link), tau, m),
-        contrast(xp, to_image.layout(v, u, more_images, softplus_link), tau, m),
+    rows = MeanOf(  # clip.mean clip.negatives
+        Contrasted(xp, to_text.layout(u, v, more_texts, softplus_link), tau, m),
+        Contrasted(xp, to_image.layout(v, u, more_images, softplus_link), tau, m),
     )
     step = block_size or default_block_size(columns, xp.finfo(dtype).bits)
     return Plan(xp, image.shape[0], rows, reduce_by(xp, reduction, u, sample_weight), to_arguments, step)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from infonce_ref import checks
-from infonce_ref.arrays import Array, column, compute_dtype, row_numbers
-from infonce_ref.contrast import Contrast, contrast
+from infonce_ref.arrays import Array, compute_dtype, row_numbers
+from infonce_ref.contrast import Contrast, Contrasted
 from infonce_ref.embed import SIMILARITIES, embed
 from infonce_ref.link import softplus_link
 from infonce_ref.loss import Loss, Plan, default_block_size
@@ -113,12 +113,14 @@ def gte(
     def layout(lo: int, hi: int) -> Contrast:
         q, doc = Rows("query", u[lo:hi, ...], by_row=True), Rows("document", v[lo:hi, ...], by_row=True)
         queries, documents = Rows("query", u), Rows("document", v)
-        others = number[None, :] != column(number[lo:hi])
+        itself = (number[lo:hi],)
         kinds = [(q, documents), (q, queries), (doc, queries), (doc, documents)]  # gte.rows
-        masks = [None if candidate_mask is None else candidate_mask[lo:hi, i * n : (i + 1) * n] for i in range(4)]
-        keeps = [others if mask is None else others & mask for mask in masks]  # gte.mask
+        mask = None if candidate_mask is None else candidate_mask[lo:hi, ...]
+        masks = [None if mask is None else mask[:, i * n : (i + 1) * n] for i in range(4)]  # gte.mask
         return Contrast(
-            Pair(q, doc), [Block(*kind, keep) for kind, keep in zip(kinds, keeps, strict=True)], softplus_link
+            Pair(q, doc),
+            [Block(*kind, keep, never=itself) for kind, keep in zip(kinds, masks, strict=True)],
+            softplus_link,
         )
 
     def to_arguments(g: Mapping[str, Array]) -> GTEGrads:
@@ -129,4 +131,4 @@ def gte(
             to_margin(g["margin"]),
         )
 
-    return Plan(xp, n, contrast(xp, layout, tau, m), reduce_by(xp, reduction, u, sample_weight), to_arguments, step)
+    return Plan(xp, n, Contrasted(xp, layout, tau, m), reduce_by(xp, reduction, u, sample_weight), to_arguments, step)

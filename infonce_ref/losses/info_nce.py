@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from infonce_ref import checks
 from infonce_ref.arrays import Array, DType, Namespace, column, compute_dtype
 from infonce_ref.candidates import NO_BIAS, Bias, candidates
-from infonce_ref.contrast import contrast
+from infonce_ref.contrast import Contrasted
 from infonce_ref.embed import SIMILARITIES, cast, embed, embed_query
 from infonce_ref.link import softplus_link
 from infonce_ref.loss import Loss, Plan, default_block_size
@@ -145,7 +145,7 @@ def info_nce(
             to_bias(g),
         )
 
-    rows = contrast(xp, who.layout(q, k, n, softplus_link, b), tau, m)
+    rows = Contrasted(xp, who.layout(q, k, n, softplus_link, b), tau, m)
     return Plan(xp, query.shape[0], rows, reduce_by(xp, reduction, q, sample_weight), to_arguments, step)
 
 

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 from infonce_ref import checks
 from infonce_ref.arrays import Array, Namespace, column, compute_dtype, row_numbers
-from infonce_ref.contrast import Many, contrast_many, mean_of
+from infonce_ref.contrast import ContrastedMany, Many, MeanOf
 from infonce_ref.embed import SIMILARITIES, embed
 from infonce_ref.link import bag_link
-from infonce_ref.loss import Loss, Plan, default_block_size
+from infonce_ref.loss import Loss, Plan, RowsOf, default_block_size
 from infonce_ref.losses.views import TWO_SIDED
 from infonce_ref.reduction import reduce_by
 from infonce_ref.scale import positive_scalar, scalar
@@ -145,9 +145,9 @@ def mil_nce(
             to_margin(g["margin"]),
         )
 
-    rows = contrast_many(xp, to_bag_elements, tau, m)
+    rows: RowsOf = ContrastedMany(xp, to_bag_elements, tau, m)
     if symmetric:
-        rows = mean_of(rows, contrast_many(xp, to_queries, tau, m))  # mil-nce.symmetric
+        rows = MeanOf(rows, ContrastedMany(xp, to_queries, tau, m))  # mil-nce.symmetric
     step = block_size or default_block_size(n * bag, xp.finfo(dtype).bits)
     return Plan(xp, n, rows, reduce_by(xp, reduction, q, sample_weight), to_arguments, step)
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from infonce_ref import checks
 from infonce_ref.arrays import Array, column, compute_dtype, row_numbers
-from infonce_ref.contrast import Many, contrast_many
+from infonce_ref.contrast import ContrastedMany, Many
 from infonce_ref.embed import SIMILARITIES, embed
 from infonce_ref.link import pairs_link
 from infonce_ref.loss import Loss, Plan, default_block_size
@@ -120,5 +120,5 @@ def siglip(
         )
 
     step = block_size or default_block_size(n, xp.finfo(dtype).bits)
-    rows = contrast_many(xp, layout, tau)
+    rows = ContrastedMany(xp, layout, tau)
     return Plan(xp, n, rows, reduce_by(xp, reduction, u, sample_weight), to_arguments, step)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from infonce_ref import checks
 from infonce_ref.arrays import Array, Namespace, compute_dtype, dtype_name
 from infonce_ref.candidates import any_pair
-from infonce_ref.contrast import Many, contrast_many
+from infonce_ref.contrast import ContrastedMany, Many
 from infonce_ref.embed import SIMILARITIES, cast, embed
 from infonce_ref.link import everywhere, soft_link
 from infonce_ref.loss import Loss, Plan, default_block_size
@@ -123,7 +123,7 @@ def soft_nce(
     def to_arguments(g: Mapping[str, Array]) -> SoftNCEGrads:
         return SoftNCEGrads(to_query(g["query"]), to_keys(g["keys"]), to_temperature(g["temperature"]))
 
-    rows = contrast_many(xp, layout, tau)
+    rows = ContrastedMany(xp, layout, tau)
     return Plan(xp, n, rows, reduce_by(xp, reduction, q, sample_weight), to_arguments, step)
 
 

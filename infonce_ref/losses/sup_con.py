@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from infonce_ref import checks
 from infonce_ref.arrays import Array, Namespace, column, compute_dtype, row_numbers
 from infonce_ref.candidates import any_pair
-from infonce_ref.contrast import Many, contrast_many
+from infonce_ref.contrast import ContrastedMany, Many
 from infonce_ref.embed import SIMILARITIES, embed
 from infonce_ref.link import inside_link, outside_link, sincere_link
 from infonce_ref.loss import Loss, Plan, default_block_size
@@ -152,7 +152,7 @@ def sup_con(
         )
 
     counted = any_pair(xp, positive, b, step, axis=-1)
-    rows = contrast_many(xp, layout, tau, m)
+    rows = ContrastedMany(xp, layout, tau, m)
     return Plan(xp, b, rows, reduce_by(xp, reduction, u, sample_weight, counted), to_arguments, step)
 
 

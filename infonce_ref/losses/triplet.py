@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 from infonce_ref import checks
 from infonce_ref.arrays import Array, compute_dtype
 from infonce_ref.candidates import any_pair, candidates
-from infonce_ref.contrast import contrast
+from infonce_ref.contrast import Contrasted, negatives_of
 from infonce_ref.embed import SIMILARITIES, embed
-from infonce_ref.link import everywhere, hinge_link
+from infonce_ref.link import hinge_link
 from infonce_ref.loss import Loss, Plan, default_block_size
 from infonce_ref.losses.views import TWO_SIDED
 from infonce_ref.reduction import reduce_by
@@ -127,16 +127,7 @@ def triplet(
             to_margin(g["margin"]),
         )
 
-    def negative(lo: int, hi: int) -> Array:
-        """(n, C) bool: who is a negative of whom."""
-        kept = []
-        for block in layout(lo, hi).blocks:
-            columns = block.keys.values[..., 0]
-            shape = columns if columns.ndim == 2 else q[lo:hi, :1] * columns[None, :]
-            kept.append(everywhere(xp, shape, block.keep))
-        return xp.concat(kept, axis=-1)
-
-    counted = any_pair(xp, negative, n, step, axis=-1)
+    counted = any_pair(xp, lambda lo, hi: negatives_of(xp, layout(lo, hi)), n, step, axis=-1)
     return Plan(
-        xp, n, contrast(xp, layout, one, m), reduce_by(xp, reduction, q, sample_weight, counted), to_arguments, step
+        xp, n, Contrasted(xp, layout, one, m), reduce_by(xp, reduction, q, sample_weight, counted), to_arguments, step
     )

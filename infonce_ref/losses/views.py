@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from infonce_ref import checks
-from infonce_ref.arrays import Array, Namespace, column, compute_dtype, row_numbers
+from infonce_ref.arrays import Array, Namespace, compute_dtype, row_numbers
 from infonce_ref.candidates import any_pair
-from infonce_ref.contrast import Contrast, contrast
+from infonce_ref.contrast import Contrast, Contrasted, negatives_of
 from infonce_ref.embed import SIMILARITIES, embed
 from infonce_ref.link import Link
 from infonce_ref.loss import Plan, default_block_size
@@ -65,23 +65,23 @@ def two_views(
     number = row_numbers(xp, u)
     partner = swapped(xp, number)
 
-    def keep(lo: int, hi: int) -> Array:
-        """(rows, 2N) bool: everything but the anchor itself and its positive, less what the mask takes out."""
-        others = (number[None, :] != column(number[lo:hi])) & (number[None, :] != column(partner[lo:hi]))
-        return others if candidate_mask is None else others & candidate_mask[lo:hi, ...]  # nt-xent.mask
-
     def layout(lo: int, hi: int) -> Contrast:
         anchors = Rows("views", u[lo:hi, ...], by_row=True)
         pair = Pair(anchors, Rows("partners", partners[lo:hi, ...], by_row=True))
-        return Contrast(pair, [Block(anchors, Rows("views", u), keep(lo, hi))], links(lo, hi))  # nt-xent.rows
+        mask = None if candidate_mask is None else candidate_mask[lo:hi, ...]  # nt-xent.mask
+        others = Block(anchors, Rows("views", u), mask, never=(number[lo:hi], partner[lo:hi]))
+        return Contrast(pair, [others], links(lo, hi))  # nt-xent.rows
 
     def to_arguments(g: Mapping[str, Array]) -> G:
         both = to_views(g["views"] + swapped(xp, g["partners"]))  # gradient.view-a gradient.view-b
         grads = {"temperature": to_temperature(g["temperature"]), "margin": to_margin(g["margin"])}
         return result(both[:n, ...], both[n:, ...], **grads)
 
-    counted = any_pair(xp, keep, 2 * n, step, axis=-1) if needs_negative else None
-    rows = contrast(xp, layout, tau, m, level)
+    def negatives(lo: int, hi: int) -> Array:
+        return negatives_of(xp, layout(lo, hi))
+
+    counted = any_pair(xp, negatives, 2 * n, step, axis=-1) if needs_negative else None
+    rows = Contrasted(xp, layout, tau, m, level)
     return Plan(xp, 2 * n, rows, reduce_by(xp, reduction, u, sample_weight, counted), to_arguments, step)
 
 
