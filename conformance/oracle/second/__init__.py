@@ -25,7 +25,6 @@ from infonce_ref.conformance.problem import Problem
 
 START = 2 * SIGNIFICANT + 10  # digits of the first evaluation, which tells how many it takes
 CONFIRMING = 60  # digits more in the second evaluation, which tells digits from noise
-PRODUCTS = ("mil_nce", "hard_negative", "sup_con", "triplet")  # whose results hold products of two small numbers
 
 
 def evaluate(problem: Problem, digits: int | None = None) -> Answer:
@@ -96,20 +95,20 @@ def arithmetic(digits: int) -> decimal.Context:
 
 def digits_for(scores: Scores) -> int:
     """Digits after which the rarest candidate of any sum, at a probability of e^−(widest gap), still has plenty."""
-    loss, sums = scores.problem.loss, [exponents for exponents in scores.added if exponents]
     with decimal.localcontext(arithmetic(2 * SIGNIFICANT)):
-        gap = max((max(x) - min(x) for x in sums), default=Decimal(0)) / Decimal(10).ln()
-        gap = range_of(scores.problem) if loss == "triplet" else gap
-        gap = 2 * gap if loss in PRODUCTS else gap
-        size = max((abs(x) for exponents in sums for x in exponents), default=Decimal(0))
+        gap = max((high - low for low, high in scores.added), default=Decimal(0)) / Decimal(10).ln()
+        if scores.problem.loss == "triplet":
+            gap = 2 * range_of(scores.problem)
+        size = max((max(-low, high) for low, high in scores.added), default=Decimal(0))
         return 2 * SIGNIFICANT + math.ceil(min(gap, Decimal(1000 - SMALLEST)) + (1 + size).log10())
 
 
 def range_of(problem: Problem) -> Decimal:
-    """How many digits lie between the largest and the smallest number of all rows: whether triplet is at its kink."""
-    rows = np.concatenate([a.ravel() for name, a in problem.arrays.items() if KINDS[name] == "embedding"])
-    sizes = np.abs(rows[np.isfinite(rows) & (rows != 0)])
-    return Decimal(math.log10(sizes.max()) - math.log10(sizes.min())) if sizes.size else Decimal(0)
+    """How many digits lie between the largest and the smallest of all numbers: whether triplet is at its kink."""
+    rows = [a.ravel() for name, a in problem.arrays.items() if KINDS[name] == "embedding"]
+    sizes = np.abs(np.concatenate([*rows, [problem.margin]]))
+    used = sizes[np.isfinite(sizes) & (sizes != 0)]
+    return Decimal(math.log10(used.max()) - math.log10(used.min())) if used.size else Decimal(0)
 
 
 def clean(rough: np.ndarray, sharp: np.ndarray) -> np.ndarray:

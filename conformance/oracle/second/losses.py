@@ -143,8 +143,9 @@ def hard_negative(s: Scores) -> Losses:
         negatives = [s.logit(anchor, key) for key in keys]
         s_p = s.logit(anchor, positive)
         sharpened = s.sum_exp(x.times(1 + beta) for x in negatives)
-        weight = s.sum_exp(x.times(beta) for x in negatives)
-        yield corrected(s, s_p, negatives, sharpened / weight) if negatives else ZERO
+        weights = [x.times(beta) for x in negatives]
+        s.note([s_p, *negatives], weights)  # a rare weight's part of a rare denominator
+        yield corrected(s, s_p, negatives, sharpened / s.sum_exp(weights)) if negatives else ZERO
 
 
 def corrected(s: Scores, s_p: Dual, negatives: Sequence[Dual], average: Dual) -> Dual:
@@ -153,8 +154,9 @@ def corrected(s: Scores, s_p: Dual, negatives: Sequence[Dual], average: Dual) ->
     lowest = Dual(Decimal(-1), {}) / s.temperature
     s.note([s_p, *negatives, lowest])
     alike, floor = s_p.exp(), lowest.exp()
-    among = average.value + alike.value  # what rounding is relative to
-    g = (average - alike.times(prior)).times(1 / (1 - prior))
+    false = alike.times(prior)
+    among = average.value + false.value  # what rounding is relative to
+    g = (average - false).times(1 / (1 - prior))
     if s.problem.similarity == "cosine":
         g = floor if is_negative(g - floor, among) else g
     elif not is_positive(g, among):
@@ -182,6 +184,7 @@ def mil_nce(s: Scores) -> Losses:
 
 def any_of(s: Scores, positives: Sequence[Dual], negatives: Sequence[Dual]) -> Dual:
     """−log(Σ_P e^s / Σ_{P ∪ N} e^s)."""
+    s.note(positives, [*positives, *negatives])  # a rare positive's part of a rare miss
     return minus_log(s.sum_exp(positives) / s.sum_exp([*positives, *negatives]))
 
 
@@ -234,6 +237,7 @@ def sup_con_out(s: Scores, positives: Sequence[Dual], negatives: Sequence[Dual])
 
 def sup_con_in(s: Scores, positives: Sequence[Dual], negatives: Sequence[Dual]) -> Dual:
     """−log(mean_P e^{s_p} / Σ_{P ∪ N} e^s)."""
+    s.note(positives, [*positives, *negatives])  # a rare positive's part of a rare miss
     denominator = s.sum_exp([*positives, *negatives])
     return minus_log(mean(x.exp() / denominator for x in positives))
 

@@ -23,7 +23,9 @@ class Scores:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.made: dict[Key, Sequence[Dual]] = {}
-        self.added: list[list[Decimal]] = []  # the exponents of each sum, from which follows how many digits it takes
+        self.added: list[
+            tuple[Decimal, Decimal]
+        ] = []  # least and greatest exponent of each sum: how many digits it takes
 
     # --- numbers -------------------------------------------------------------------------------
 
@@ -98,9 +100,11 @@ class Scores:
         """The logit of a positive pair, from which the margin is taken."""
         return (self.similarity(one, other) - self.margin) / self.temperature
 
-    def note(self, exponents: Iterable[Dual]) -> None:
-        """Keep in mind that these exponentials are added to, or subtracted from, each other."""
-        self.added.append([x.value for x in exponents])
+    def note(self, *sums: Sequence[Dual]) -> None:
+        """Keep in mind a sum of exponentials, or a product of such sums: how far its terms lie apart."""
+        if all(sums):
+            values = [[x.value for x in exponents] for exponents in sums]
+            self.added.append((sum(map(min, values), Decimal(0)), sum(map(max, values), Decimal(0))))
 
     def sum_exp(self, exponents: Iterable[Dual]) -> Dual:
         """Σ e^x."""
