@@ -1,7 +1,7 @@
 """infonce-conformance: does this code compute the loss that it says it does?
 
 infonce-conformance run pkg.mod:attr --loss info_nce --framework torch
-infonce-conformance list
+infonce-conformance --help names the other commands
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def test_the_workflow_that_init_writes_runs(trial: Trial, tmp_path: Path) -> Non
 
 ASKED = [
     ("mine:contrast", "--only benign", 0),
-    ("mine:contrast", "--only nothing --seed 3", 2),
+    ("mine:contrast", "--only no-such-check --seed 3", 2),
     ("mine:nothing", "", 3),
 ]
 
