@@ -98,6 +98,8 @@ class Accident(Exception):
 class ProcessRunner:
     """Asks a process by its standard input and output, starts it again when it dies, gives up on one that only dies."""
 
+    process: subprocess.Popen[bytes] | None = None
+
     def __init__(
         self,
         command: list[str],
@@ -109,7 +111,6 @@ class ProcessRunner:
     ) -> None:
         self.command, self.wire, self.environment = command, wire, environment
         self.timeout, self.start_timeout = timeout, start_timeout
-        self.process: subprocess.Popen[bytes] | None = None
         self.requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.lines: queue.Queue[bytes | None] = queue.Queue()
         self.errors: collections.deque[bytes] = collections.deque()
