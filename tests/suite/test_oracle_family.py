@@ -1145,6 +1145,56 @@ def test_the_oracles_agree_on_identical_rows(case: str) -> None:
     assert agree(definition.evaluate(asked), second.evaluate(asked)) < CRITERION
 
 
+# Rows of which many are parallel, opposite, equal or zero: large terms cancel exactly and leave tiny ones or nothing.
+FEW = np.array([[1.0, 0, 0], [-1, 0, 0], [0.5, 1, 0], [0, 0, 0], [1, 0, 0], [-2, 0, 0], [0, 3, 0], [0.5, 1, 0.25]])
+
+
+@every_case
+@pytest.mark.parametrize("tau", [0.5, 2.0**-6, 2.0**-8])
+def test_the_oracles_agree_on_ties_and_cancellations(case: str, tau: float) -> None:
+    """Margins that put hinges on the kink, cosines of −1 on the floor, zero rows: what is exactly 0 is 0 in both."""
+    rng = np.random.default_rng(11)
+    for similarity, margin in zip(("cosine", "dot", "cosine"), (0.0, 0.5, 1.0), strict=True):
+        known = LOSSES[CASES[case][0]]
+        settings: dict[str, Any] = {"tau": tau} if "temperature" in known.scalars else {}
+        settings |= {"margin": margin} if "margin" in known.scalars else {}
+        if similarity not in similarities_of(case):
+            continue
+        asked = drawn_with(case, 6, similarity, **settings)
+        if similarity == "dot" and "prior" in asked.options:
+            asked = replace(asked, options={**asked.options, "prior": 0.0})
+        rows = {n: FEW[rng.integers(0, len(FEW), size=a.shape[:-1])] for n, a in asked.arrays.items() if is_rows(n)}
+        asked = replace(asked, arrays={**asked.arrays, **rows})
+        assert agree(definition.evaluate(asked), second.evaluate(asked)) < CRITERION
+
+
+def is_rows(name: str) -> bool:
+    return KINDS[name] == "embedding"
+
+
+OPPOSITE = [[1.0], [-1.0]]  # both views: every negative is opposite to its anchor
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"loss": "debiased", "view_a": OPPOSITE, "view_b": OPPOSITE, "options": {"prior": 0.5}},
+        {"loss": "hard_negative", "view_a": OPPOSITE, "view_b": OPPOSITE, "options": {"prior": 0.5, "beta": 1.0}},
+        {"loss": "soft_nce", "query": [[1.0]], "keys": [[1.0], [2.0]], "targets": [[0.5, 0.25]]},
+        {"loss": "soft_nce", "query": [[1.0]], "keys": [[1.0], [2.0]], "targets": [[1.5, -0.5]]},
+        {"loss": "info_nce", "query": [[1.0]], "positive_key": [[1.0]], "positive_index": [1]},
+        {"loss": "info_nce_from_logits", "logits": [[1.0]], "positive_index": [-1]},
+    ],
+    ids=["bracket", "bracket, beta", "targets' sum", "negative target", "index", "column"],
+)
+def test_the_oracles_refuse_alike(impossible: dict[str, Any]) -> None:
+    """A bracket below 0, targets that are no distribution, an index outside: where NaN is right, nothing is exact."""
+    asked = problem(**impossible, similarity="dot")
+    for evaluate in (definition.evaluate, second.evaluate):
+        with pytest.raises(ValueError, match=r"prior|targets|positive_index|bracket"):
+            evaluate(asked)
+
+
 @every_case
 def test_the_oracles_agree_where_nothing_is_a_negative(case: str) -> None:
     """All masked, a zero row among the rest."""

@@ -23,9 +23,7 @@ class Scores:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.made: dict[Key, Sequence[Dual]] = {}
-        self.added: list[
-            tuple[Decimal, Decimal]
-        ] = []  # least and greatest exponent of each sum: how many digits it takes
+        self.added: list[tuple[Decimal, Decimal]] = []  # the least and the greatest exponent of each sum
 
     # --- numbers -------------------------------------------------------------------------------
 
