@@ -254,7 +254,7 @@ def times(factor: Ball, ball: Ball, rounding: Rounding) -> Ball:
 
 def entries_of(losses: list[Ball], directions: list[Direction], count: int, rounding: Rounding) -> Ball:
     """Rows to entries of the loss: their means."""
-    if len(losses) == 1 and (directions[0].parts == 1).all():
+    if np.array_equal(directions[0].entry, np.arange(count)) and (directions[0].parts == 1).all():
         return losses[0]
     parts, owner = [], np.concatenate([at.entry for at in directions])
     for loss, at in zip(losses, directions, strict=True):
@@ -263,7 +263,7 @@ def entries_of(losses: list[Ball], directions: list[Direction], count: int, roun
         rounded = share.radius * loss.size + np.where(at.parts > 1, rounding.unit * size, mpf(0))
         parts.append(Ball(share.value * loss.value, size, share.value * loss.radius + rounded))
     rows = joined(parts, axis=0)
-    sums = [total(rows[owner == entry], rounding, int((owner == entry).sum()) - 1) for entry in range(count)]
+    sums = [total(rows[owner == entry], rounding, max(int((owner == entry).sum()) - 1, 0)) for entry in range(count)]
     return Ball(*(np.array([getattr(each, name) for each in sums], object) for name in ("value", "size", "radius")))
 
 

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
 COMFORT = 0.5  # the most of its bound that a correct result may use
 SMOOTH = [kind for kind in family_zoo.CLASSES if kind not in AT_A_KINK]
+MIXED = ("aligned-tau-0.01", "extras-masks-margin-weights", "margin-dot")  # the others: adequacy_of_family.py
 SEED = 1
 
 
@@ -30,8 +31,7 @@ def test_zoo_has_every_loss() -> None:
     assert set(family_zoo.FUNCTIONS) == set(LOSSES)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("kind", SMOOTH)
+@pytest.mark.parametrize(("kind", "dtype"), [(kind, "float32") for kind in SMOOTH] + [(k, "float64") for k in MIXED])
 @pytest.mark.parametrize("loss", family_zoo.FUNCTIONS)
 def test_no_correct_implementation_uses_half_of_its_bound(loss: str, kind: str, dtype: str) -> None:
     """Every order of evaluation of every loss has r ≤ 0.5 on every class of input, at every level it promises."""
@@ -167,3 +167,55 @@ def caught(loss: str, kind: str, run: family_zoo.Wrong, dtype: str) -> bool:
         if worst(run(problem), exact, radii, dtype) > 1:
             return True
     return False
+
+
+TINY = FORMATS["float32"].tiny
+
+
+@pytest.mark.parametrize("variant", ["out", "in", "sincere"])
+@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 0, 1]])
+def test_anchors_without_a_positive_must_be_exact(variant: str, labels: list[int]) -> None:
+    """An anchor of sup_con that has no positive doesn't count: its entry is 0; if none counts all gradients are too."""
+    features = family_zoo.problem_of("nt_xent", "benign", 0).arrays["view_a"][:3]
+    arrays = {"features": features, "labels": np.array(labels)}
+    problem = Problem("float32", arrays, 0.125, loss="sup_con", reduction="none", options={"variant": variant})
+    radii = bound(problem, FORMATS["float32"])
+    lonely = [labels.count(label) == 1 for label in labels]
+    assert np.array_equal((radii["loss"] <= 2 * TINY).astype(bool), lonely)
+    if all(lonely):
+        assert max(float(np.max(radius)) for radius in radii.values()) <= 2 * TINY
+
+
+@pytest.mark.parametrize("loss", ["dcl", "debiased", "hard_negative", "triplet", "clip", "gte", "nt_xent"])
+def test_one_pair_alone_must_be_exact(loss: str) -> None:
+    """Without a negative loss and gradients are 0, but where a maximum over excluded columns may be taken off."""
+    radii = bound(family_zoo.problem_of(loss, "single", 0), FORMATS["float32"])
+    exactly = loss not in ("gte", "nt_xent")
+    assert (max(float(np.max(radius)) for radius in radii.values()) <= 2 * TINY) == exactly
+    if not exactly:
+        assert (
+            max(
+                float(np.max(x))
+                for x in bound(family_zoo.problem_of(loss, "single", 0), FORMATS["float32"], "precise").values()
+            )
+            <= 2 * TINY
+        )
+
+
+@pytest.mark.parametrize("level", ["textbook", "precise"])
+def test_what_no_pair_uses_may_hold_anything(level: Level) -> None:
+    """A key or a logit masked for every query may be NaN; its gradient may be off by the smallest subnormal only."""
+    for loss, name in (("soft_nce", "keys"), ("info_nce_from_logits", "logits")):
+        problem = family_zoo.problem_of(loss, "benign", 0)
+        array, mask = problem.arrays[name].copy(), np.ones(family_zoo.mask_shape(loss, problem.arrays), dtype=bool)
+        unused = int(np.argmin(problem.arrays.get("targets", np.eye(*mask.shape)).sum(axis=0)))
+        mask[:, unused] = False
+        at = (unused,) if name == "keys" else (slice(None), unused)
+        array[at] = np.nan
+        arrays = {**problem.arrays, name: array, "candidate_mask": mask}
+        if "targets" in arrays:
+            arrays["targets"] = np.where(mask, arrays["targets"], 0.0)
+            arrays["targets"][:, (unused + 1) % mask.shape[1]] += 1 - arrays["targets"].sum(axis=1)
+        radii = bound(Problem("float32", arrays, 0.125, loss=loss), FORMATS["float32"], level)
+        assert np.all(radii[name][at] <= 2 * TINY)
+        assert all(np.all(radius < 1) for radius in radii.values())
