@@ -19,6 +19,8 @@ from infonce_ref.conformance.results import Exit, Usage
 # A subcommand is a module of `commands`, of its name, with a function `add_parser(commands)`.
 COMMANDS = (
     "run",
+    "export",
+    "judge",
     "verify",
     "compare",
     "report",
