@@ -258,21 +258,24 @@ def turned(a: Sequence[int], b: Sequence[int], loss: str, **given: Any) -> Probl
     return problem(loss, view_a=TURNS[list(a)], view_b=TURNS[list(b)], similarity="cosine", **{**HALF, **given})
 
 
+@pytest.mark.parametrize(("a", "b", "prior"), [((0, 1, 3), (0, 1, 1), 0.25), ((0, 1), (0, 1), 17 / 128)])
 @pytest.mark.parametrize(("loss", "beta"), [("debiased", 0.0), ("hard_negative", 0.0), ("hard_negative", 1.5)])
-def test_debiased_and_hard_negatives_by_logarithms(loss: str, beta: float) -> None:
-    """softplus(log M + max(log g, −1/τ) − s_p), log g by logsumexps: on the floor in one row, above it in others."""
-    a, b = (0, 1, 3), (0, 1, 1)
-    options = {"prior": 0.25, **({"beta": beta} if loss == "hard_negative" else {})}
+def test_debiased_and_hard_negatives_by_logarithms(
+    loss: str, beta: float, a: Sequence[int], b: Sequence[int], prior: float
+) -> None:
+    """softplus(log M + max(log g, −1/τ) − s_p), log g by logsumexps: above the floor, just below it and far below."""
+    count, options = len(a), {"prior": prior, **({"beta": beta} if loss == "hard_negative" else {})}
     expected, on_floor = [], []
     for r, turn in enumerate((*a, *b)):
+        other_view = (r + count) % (2 * count)
         cosines = [COSINES[(turn - other) % 4] for other in (*a, *b)]
-        s_p, logits = 2 * mpf(cosines[OTHER[r]]), [2 * mpf(c) for c in others(cosines, r, OTHER[r])]
+        s_p, logits = 2 * mpf(cosines[other_view]), [2 * mpf(c) for c in others(cosines, r, other_view)]
         log_average = lse(*((1 + mpf(beta)) * x for x in logits)) - lse(*(mpf(beta) * x for x in logits))
-        c = mp.log("0.25") + s_p - log_average
-        log_g = log_average + mp.log(1 - mp.exp(c)) - mp.log("0.75") if c < 0 else -mp.inf
+        c = mp.log(mpf(prior)) + s_p - log_average
+        log_g = log_average + mp.log(1 - mp.exp(c)) - mp.log1p(-mpf(prior)) if c < 0 else -mp.inf
         on_floor.append(log_g < -2)
-        expected.append(softplus(mp.log(4) + max(log_g, mpf(-2)) - s_p))
-    assert 0 < sum(on_floor) < 6
+        expected.append(softplus(mp.log(2 * count - 2) + max(log_g, mpf(-2)) - s_p))
+    assert any(on_floor)
     assert_close(second.evaluate(turned(a, b, loss, **options)).loss, expected)
 
 
@@ -309,7 +312,7 @@ def test_moco_has_the_queue_alone_as_negatives() -> None:
 
 def test_gte_has_one_softmax_over_four_blocks() -> None:
     """q→d, q→q, d→q, d→d, N columns of the mask each, the pair itself once."""
-    mask = np.array([[(i + c) % 3 != 0 for c in range(12)] for i in range(3)])
+    mask = np.array([[(i + 2 * c) % 5 != 0 for c in range(12)] for i in range(3)])
     answer = second.evaluate(problem("gte", query=column(*Q), document=column(*K), candidate_mask=mask, **HALF))
     expected = []
     for i in range(3):
@@ -326,7 +329,7 @@ BAGS = ((0.5, -1.0), (1.5, 2.0), (-0.25, 0.75))
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_mil_nce_tells_a_bag_from_the_other_bags(symmetric: bool) -> None:
     """softplus(ν − π), π over the own bag; symmetric: half of it and of the bag against the other queries."""
-    mask = np.array([[[(i + j + b) % 4 != 0 for b in range(2)] for j in range(3)] for i in range(3)])
+    mask = np.array([[[(i + 2 * j + b) % 4 != 0 for b in range(2)] for j in range(3)] for i in range(3)])
     bags = np.array(BAGS)[:, :, None]
     asked = problem(
         "mil_nce", query=column(*Q), positive_bags=bags, candidate_mask=mask, margin=0.5, symmetric=symmetric, **HALF
@@ -471,17 +474,12 @@ def test_n_pair_knows_neither_cosine_nor_temperature() -> None:
 # --- edges -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_at_the_kink_triplet_has_slope_0(similarity: str) -> None:
+@pytest.mark.parametrize("scale", [1.0, 3.0, 7.0, 0.375])
+def test_at_the_kink_triplet_has_slope_0(scale: float) -> None:
     """sim_j − sim_p + margin = 0 exactly: loss 0 and every gradient 0, though its square roots are rounded."""
-    rows: dict[str, Any] = {
-        "query": [[1.0, 2.0, 3.0]],
-        "positive_key": [[2.0, -1.0, 5.0]],
-        "negative_keys": [[2.0, -1.0, 5.0]],
-    }
-    if similarity == "cosine":
-        rows["negative_keys"] = [[6.0, -3.0, 15.0]]
-    asked = problem("triplet", **rows, similarity=similarity, margin=0.0)
+    near = np.array([[2.0, -1.0, 5.0]])
+    rows: dict[str, Any] = {"query": [[1.0, 2.0, 3.0]], "positive_key": near, "negative_keys": scale * near}
+    asked = problem("triplet", **rows, similarity="cosine" if scale != 1 else "dot", margin=0.0)
     answer = second.evaluate(asked)
     assert is_zero(answer.loss) and all(is_zero(g) for g in answer.grad.values())
     above = second.evaluate(replace(asked, margin=5e-324))
@@ -678,6 +676,12 @@ def test_products_of_two_small_shares_keep_their_digits(loss: str) -> None:
     entry = answer.grad[asked.differentiable[0]][0, 1]
     assert Decimal("1e-1000") < abs(entry) < Decimal("1e-500")
     assert digits_kept(answer, second.evaluate(asked, answer.digits + 800))
+
+
+def test_a_tiny_debiased_loss_is_its_floor() -> None:
+    """All negatives opposite, τ = 2^-9: L = log(1 + 2 e^−1024), which is 2 e^−1024 to 444 digits."""
+    answer = second.evaluate(turned((0, 2), (0, 2), "debiased", prior=0.5, tau=2.0**-9))
+    assert all(abs(x / (2 * mp.exp(-1024)) - 1) < mpf("1e-44") for x in numbers(answer.loss))
 
 
 def test_a_tiny_siglip_is_its_exponential() -> None:
