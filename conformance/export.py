@@ -113,7 +113,7 @@ def as_npz(loss: str, folder: Path, vectors: Any = None) -> Path:
     document = json.dumps({**header(loss, vectors), "type": "export", "rows": about})
     arrays["rows"] = np.frombuffer(document.encode(), dtype=np.uint8)
     with path.open("wb") as out:
-        np.savez_compressed(out, **arrays)
+        np.savez_compressed(out, **arrays)  # type: ignore[arg-type, unused-ignore]  # some stubs' allow_pickle
     return path
 
 
