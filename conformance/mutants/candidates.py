@@ -15,6 +15,7 @@ MASK = ("masks", "half")
 @mutant(
     "labels.zero",
     "Label 0 for every row of in-batch scores, copied from code in which the positive stands first.",
+    means="label 0 for every row",
     seen="https://github.com/YihengZhang-CV/SeCo-Sequence-Contrastive-Learning/issues/3",
     classes=VALUE,
 )
@@ -26,6 +27,7 @@ class LabelZero(Textbook):
 @mutant(
     "labels.off-by-one",
     "Labels that are shifted by one: an offset that counts something twice when batches are gathered.",
+    means="labels off by one",
     seen="https://github.com/huggingface/sentence-transformers/pull/3453",
     classes=VALUE,
 )
@@ -34,7 +36,12 @@ class LabelOffByOne(Textbook):
         return (super().index() + 1) % self.positive_key.shape[0] if self.positive_index is None else super().index()
 
 
-@mutant("index.ignored", "`positive_index` is accepted and not looked at.", classes=("variants",))
+@mutant(
+    "index.ignored",
+    "`positive_index` is accepted and not looked at.",
+    means="`positive_index` ignored",
+    classes=("variants",),
+)
 class IndexIgnored(Textbook):
     def index(self) -> Array:
         return self.numbers(self.query.shape[0])
@@ -43,6 +50,7 @@ class IndexIgnored(Textbook):
 @mutant(
     "index.inverse",
     "The permutation is applied the wrong way round, where it is one.",
+    means="`positive_index` inverted",
     classes=("variants",),
 )
 class IndexInverse(Textbook):
@@ -55,6 +63,7 @@ class IndexInverse(Textbook):
 @mutant(
     "index.gathered-only-positives",
     "Gathered keys that are nobody's positive here aren't negatives: only the local ones are.",
+    means="keys that are nobody's positive are no negatives",
     classes=("variants",),
 )
 class OnlyPositives(Textbook):
@@ -69,6 +78,7 @@ class OnlyPositives(Textbook):
 @mutant(
     "candidates.duplicates-dropped",
     "Keys equal to the positive, or to an earlier key, are left out: a set where a list is meant.",
+    means="keys equal to the positive, or to an earlier key, left out",
     seen="https://github.com/huggingface/sentence-transformers/issues/2756",
     classes=("value", "gradient"),
 )
@@ -87,6 +97,7 @@ class DuplicatesDropped(Textbook):
 @mutant(
     "negatives.flattened",
     "Each query's own negatives are taken for everyone's: N x M columns in place of M.",
+    means="each query's own negatives taken for everyone's",
     seen="https://github.com/modelscope/ms-swift/issues/6969",
     classes=("negatives", "half"),
 )
@@ -99,6 +110,7 @@ class Flattened(Textbook):
 @mutant(
     "negatives.paired",
     "Shared negatives are paired with the queries row by row where there are as many: one negative each.",
+    means="shared negatives paired with the queries row by row",
     classes=("negatives",),
 )
 class Paired(Textbook):
@@ -111,6 +123,7 @@ class Paired(Textbook):
 @mutant(
     "negatives.in-batch-left-out",
     "Where explicit negatives are given, the batch's other keys no longer count, though they are asked for.",
+    means="explicit negatives alone, those in the batch left out",
     seen="info-nce-pytorch 0.1.4, by design: own positive and explicit negatives only",
     classes=("negatives", "half"),
 )
@@ -123,6 +136,7 @@ class InBatchLeftOut(Textbook):
 @mutant(
     "negatives.left-out",
     "Explicit negatives beside the batch are accepted and not used.",
+    means="explicit negatives beside the batch left out",
     classes=("negatives", "half"),
 )
 class LeftOut(Textbook):
@@ -134,6 +148,7 @@ class LeftOut(Textbook):
 @mutant(
     "negatives.two-losses",
     "The loss over the batch and the loss over the explicit negatives are added: two softmaxes for one.",
+    means="a loss over the batch and one over explicit negatives added",
     classes=("negatives", "half"),
 )
 class TwoLosses(Textbook):
@@ -147,6 +162,7 @@ class TwoLosses(Textbook):
 @mutant(
     "negatives.positive-left-out",
     "With explicit negatives the denominator is their sum alone, without the positive.",
+    means="the positive left out of the denominator beside explicit negatives",
     seen="https://github.com/KevinMusgrave/pytorch-metric-learning/issues/699",
     classes=("negatives", "half"),
 )
@@ -171,6 +187,7 @@ class Leak(Textbook):
 @mutant(
     "mask.minus-100",
     "-100 added to masked logits: at low temperatures they lie further apart than that.",
+    means="-100 added to masked logits",
     classes=("masks",),
     single="only a masked logit that lies further above the others than 100 sees it",
 )
@@ -181,6 +198,7 @@ class Minus100(Leak):
 @mutant(
     "mask.minus-10000",
     "-10000 added to masked logits, the constant for half precision: less than inner products can lie apart.",
+    means="-10000 added to masked logits",
     seen="https://github.com/huggingface/lerobot/pull/710",
     classes=("masks",),
     single="only a masked logit that lies further above the others than 10000 sees it",
@@ -192,6 +210,7 @@ class Minus10000(Leak):
 @mutant(
     "mask.complement-times-1e9",
     "(1 - mask) * -1e9 in the embeddings' dtype: in float16 that is 0 * -inf, NaN in every kept entry.",
+    means="(1 - mask) * -1e9 added to the logits",
     seen="https://github.com/ahrefs/ocannl/issues/548",
     wrong_in=("float16",),
     classes=("half",),
@@ -209,6 +228,7 @@ class ComplementTimes(Textbook):
 @mutant(
     "mask.zeroed",
     "Masked logits are multiplied by 0, not removed: exp(0) stays in the denominator.",
+    means="masked logits multiplied by 0",
     seen="https://github.com/vivekmyers/contrastive_planning/issues/1",
     classes=MASK,
 )
@@ -217,7 +237,7 @@ class Zeroed(Textbook):
         return super().rows(s_p, self.xp.where(negative, s, self.xp.zeros_like(s)), self.eligible())
 
 
-@mutant("mask.ignored", "The mask is accepted and not looked at.", classes=MASK)
+@mutant("mask.ignored", "The mask is accepted and not looked at.", means="the mask ignored", classes=MASK)
 class MaskIgnored(Textbook):
     def negative(self) -> Array:
         return self.eligible()
@@ -226,6 +246,7 @@ class MaskIgnored(Textbook):
 @mutant(
     "mask.inverted",
     "True is read as masked.",
+    means="True in the mask read as masked",
     seen="https://github.com/lucidrains/halonet-pytorch/issues/4",
     classes=MASK,
 )
@@ -234,7 +255,12 @@ class Inverted(Textbook):
         return super().kept() if self.candidate_mask is None else ~self.candidate_mask
 
 
-@mutant("mask.transposed", "The mask is read as candidate x query, where it is square.", classes=MASK)
+@mutant(
+    "mask.transposed",
+    "The mask is read as candidate x query, where it is square.",
+    means="the mask read as candidate x query",
+    classes=MASK,
+)
 class MaskTransposed(Textbook):
     def kept(self) -> Array:
         kept = super().kept()
@@ -244,6 +270,7 @@ class MaskTransposed(Textbook):
 @mutant(
     "mask.columns-swapped",
     "The mask's columns are read as negatives first, then positive keys.",
+    means="the mask's columns read as negatives first",
     classes=("masks",),
     single="only a mask beside explicit negatives has two sorts of columns",
 )
@@ -256,6 +283,7 @@ class ColumnsSwapped(Textbook):
 @mutant(
     "mask.positive-too",
     "The mask takes the positive out of the denominator as well, where it is False there.",
+    means="the mask takes the positive out as well",
     classes=MASK,
 )
 class PositiveToo(Textbook):
@@ -270,6 +298,7 @@ class PositiveToo(Textbook):
 @mutant(
     "mask.before-temperature",
     "Masked scores are set to -inf before they are divided by the temperature: its gradient is 0 times inf, NaN.",
+    means="masked scores set to -inf before the division by the temperature",
     seen="https://github.com/NVIDIA-NeMo/Automodel/pull/3850",
     classes=MASK,
 )
@@ -282,6 +311,7 @@ class BeforeTemperature(Textbook):
 @mutant(
     "mask.whole-row",
     "-inf added to masked logits: a row without a negative is -inf less -inf; a where hides that NaN from the value.",
+    means="-inf added to masked logits",
     classes=("masks", "edges"),
 )
 class WholeRow(Textbook):
@@ -297,6 +327,7 @@ class WholeRow(Textbook):
 @mutant(
     "mask.row-not-counted",
     "A row without a negative is left out of the mean; by the definition its loss is 0 and counts.",
+    means="a row without a negative left out of the mean",
     classes=("masks",),
 )
 class RowNotCounted(Textbook):
@@ -308,6 +339,7 @@ class RowNotCounted(Textbook):
 @mutant(
     "mask.padding",
     "What is masked for everyone still enters the matrix products: padding that holds NaN gives 0 times NaN.",
+    means="what is masked for everyone still in the matrix products",
     classes=("masks",),
     single="only keys that nobody uses and that aren't finite see it",
 )

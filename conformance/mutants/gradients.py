@@ -17,6 +17,7 @@ def times(factor: float, x: Array) -> Array:
 @mutant(
     "gradient.keys-stopped",
     "Keys are constants, as those of a momentum encoder are, in a loss that is to train both sides.",
+    means="keys detached",
     seen="https://github.com/lorenmt/reco/issues/30",
     classes=ARRAYS,
 )
@@ -31,6 +32,7 @@ class KeysStopped(Textbook):
 @mutant(
     "gradient.query-stopped",
     "Queries are constants.",
+    means="queries detached",
     seen="https://github.com/FrozenBurning/Text2Light/issues/10",
     classes=ARRAYS,
 )
@@ -42,6 +44,7 @@ class QueryStopped(Textbook):
 @mutant(
     "gradient.negatives-stopped",
     "Keys pull their own queries and push no others: no gradient flows through negatives.",
+    means="keys detached where they are negatives",
     seen="https://github.com/taesungp/contrastive-unpaired-translation/issues/14",
     classes=ARRAYS,
 )
@@ -52,14 +55,22 @@ class NegativesStopped(Textbook):
 
 
 @mutant(
-    "gradient.bank-stopped", "Explicit negatives are constants: they are taken for a queue.", classes=("negatives",)
+    "gradient.bank-stopped",
+    "Explicit negatives are constants: they are taken for a queue.",
+    means="explicit negatives detached",
+    classes=("negatives",),
 )
 class BankStopped(Textbook):
     def embed(self, x: Array, name: str) -> Array:
         return super().embed(constant(x) if name == "negative_keys" else x, name)
 
 
-@mutant("gradient.of-the-sum", "The mean's value, the sum's gradient: N times too large.", classes=ALL)
+@mutant(
+    "gradient.of-the-sum",
+    "The mean's value, the sum's gradient: N times too large.",
+    means="the mean's value with the sum's gradient",
+    classes=ALL,
+)
 class OfTheSum(Textbook):
     def mean(self, each: Array, weight: Array) -> Array:
         return straight_through(super().mean(each, weight), self.xp.sum(weight * each))
@@ -68,6 +79,7 @@ class OfTheSum(Textbook):
 @mutant(
     "gradient.twice",
     "The gradient times the number of processes, here 2: scaled against an average that isn't taken.",
+    means="twice the gradient",
     seen="pylate 1.6.0, contrastors (measured on two processes)",
     classes=ALL,
 )
@@ -79,6 +91,7 @@ class GradientTwice(Textbook):
 @mutant(
     "gradient.half",
     "Half the gradient: averaged over two processes of which each has only its own part.",
+    means="half the gradient",
     seen="open-clip-torch 3.3.0 (measured on two processes, defaults)",
     classes=ALL,
 )
@@ -90,6 +103,7 @@ class GradientHalf(Textbook):
 @mutant(
     "gradient.local-keys",
     "Keys receive the gradient of their own row's loss alone: the part that other rows send was lost in the gathering.",
+    means="keys get the gradient of their own row's loss alone",
     seen="https://github.com/facebookresearch/SLIP/issues/31",
     classes=ARRAYS,
 )
@@ -105,6 +119,7 @@ class LocalKeys(Textbook):
 @mutant(
     "gradient.no-temperature",
     "The factor 1 / temperature is missing in the gradients of the arrays, in a backward pass written by hand.",
+    means="1 / temperature missing in the arrays' gradients",
     classes=ARRAYS,
 )
 class NoTemperature(Textbook):
@@ -117,6 +132,7 @@ class NoTemperature(Textbook):
 @mutant(
     "gradient.clipped",
     "Gradients are clipped to [-0.1, 0.1] inside the loss.",
+    means="gradients clipped to [-0.1, 0.1]",
     classes=("gradient",),
 )
 class GradientClipped(Textbook):
@@ -129,6 +145,7 @@ class GradientClipped(Textbook):
 @mutant(
     "gradient.max-half-detached",
     "The maximum that is subtracted for stability is detached in one of its two places, so that it keeps a gradient.",
+    means="the maximum detached in one of its two places",
     seen="https://github.com/KevinMusgrave/pytorch-metric-learning/issues/282",
     classes=ALL,
 )
@@ -145,6 +162,7 @@ class MaxHalfDetached(Textbook):
 @mutant(
     "gradient.positive-in-denominator",
     "The positive's part in the denominator is a constant: its gradient is -1, where it should be p - 1.",
+    means="the positive detached in the denominator",
     classes=ALL,
 )
 class PositiveInDenominator(Textbook):
@@ -157,6 +175,7 @@ class PositiveInDenominator(Textbook):
 @mutant(
     "gradient.last-writer",
     "Gradients are written to the positives' rows, not added: where queries share a positive, the last one wins.",
+    means="gradients written to the positives' rows, not added",
     seen="https://github.com/pytorch/pytorch/issues/1631",
     classes=("variants",),
 )
@@ -173,6 +192,7 @@ class LastWriter(Textbook):
 @mutant(
     "gradient.tie",
     "softplus as relu(x) + log1p(exp(-|x|)): where a row's x is exactly 0, automatic differentiation gives 0 for 1/2.",
+    means="slope 0 at a tie, from relu(x) + log1p(exp(-|x|))",
     classes=("edges",),
     single="only a positive that ties exactly with the rest of its row sees it, and ties are edges",
 )

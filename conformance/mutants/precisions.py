@@ -14,6 +14,7 @@ HALF_ONLY = "only float16 and bfloat16 are touched, and those are `half`"
 @mutant(
     "precision.float32-inside",
     "float64 input is computed in float32 and handed back as float64.",
+    means="float64 computed in float32",
     seen="https://github.com/tensorflow/tensorflow/issues/39878",
     wrong_in=("float64",),
     classes=VALUE,
@@ -31,6 +32,7 @@ class Float32Inside(Textbook):
 @mutant(
     "precision.bfloat16-product",
     "The matrix product runs on operands cut to bfloat16, as it does under autocast.",
+    means="the matrix product in bfloat16",
     seen="https://github.com/pytorch/pytorch/issues/53635",
     classes=VALUE,
 )
@@ -46,6 +48,7 @@ class Bfloat16Product(Textbook):
 @mutant(
     "precision.softplus-threshold",
     "softplus(x) is cut off to x above 20, a common default: 2e-9 off, which float64 sees and float32 doesn't.",
+    means="softplus(x) cut off to x above 20",
     seen="https://github.com/apache/tvm/pull/20212",
     wrong_in=("float64",),
     classes=("value", "gradient"),
@@ -58,6 +61,7 @@ class SoftplusThreshold(Textbook):
 @mutant(
     "half.computed",
     "Half-precision input is computed in half precision.",
+    means="half precision computed in half precision",
     seen="info-nce-pytorch 0.1.4, as every package measured but one",
     wrong_in=HALF,
     classes=("half", "dtype"),
@@ -71,6 +75,7 @@ class ComputedInHalf(Textbook):
 @mutant(
     "half.computed-cast-up",
     "Half-precision input is computed in half precision, and the loss handed back as float32.",
+    means="half precision computed in half precision, the loss cast up",
     wrong_in=HALF,
     classes=("half",),
     single=HALF_ONLY,
@@ -84,6 +89,7 @@ class ComputedInHalfCastUp(ComputedInHalf):
 @mutant(
     "half.cosines",
     "Everything runs in float32 but the cosines, which pass through the input's dtype before the temperature.",
+    means="cosines rounded to half precision",
     wrong_in=HALF,
     classes=("half",),
     single=HALF_ONLY,
@@ -97,6 +103,7 @@ class HalfCosines(Textbook):
 @mutant(
     "half.result",
     "Computed in float32, but the loss comes back in half precision.",
+    means="the loss handed back in half precision",
     seen="https://github.com/google-deepmind/optax/issues/1020",
     wrong_in=HALF,
     classes=("half", "dtype"),
@@ -109,6 +116,7 @@ class HalfResult(Textbook):
 @mutant(
     "dtype.promoted",
     "The loss comes back in float64 whatever came in: a NumPy number has promoted it.",
+    means="the loss in float64 whatever came in",
     wrong_in=("float32", *HALF),
     classes=("dtype",),
     single="its numbers are right: only a look at the dtype sees it",

@@ -21,6 +21,7 @@ def forget() -> None:
 @mutant(
     "purity.normalises-in-place",
     "Queries are normalised in place: `q /= norm` on the caller's array.",
+    means="queries normalised in place",
     seen="https://github.com/adambielski/siamese-triplet/issues/51",
     classes=("purity",),
     single="its first answer is right: only a look at the inputs afterwards sees it",
@@ -38,6 +39,7 @@ class InPlace(Textbook):
 @mutant(
     "purity.first-answer",
     "The loss is cached by the arrays' shapes and the temperature: the first answer comes back for other input.",
+    means="the first answer of each shape cached",
     classes=("value", "negatives", "variants"),
 )
 class FirstAnswer(Textbook):
@@ -50,6 +52,7 @@ class FirstAnswer(Textbook):
 @mutant(
     "purity.noise",
     "A dropout was left on: the same call gives another answer each time, by a thousandth.",
+    means="noise of a thousandth",
     classes=("value", "gradient", "temperature gradient", "repetition"),
 )
 class Noise(Textbook):

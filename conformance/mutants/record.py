@@ -25,8 +25,10 @@ class Mutant:
     """A wrong implementation and its record."""
 
     id: str
-    function: Callable[..., Any]
+    function: Callable[..., Any]  # called as the public loss is: arrays, then keywords, in torch, any floating dtype
     story: str  # what goes wrong, and where it comes from
+    means: str = ""  # its name in a sentence: "your outputs equal the variant …"
+    loss: str = "info_nce"  # which loss it is a wrong one of
     seen: str = ""  # public code where such a bug was seen; empty where it was invented
     wrong_in: tuple[str, ...] = FULL  # the dtypes in which it must be caught; of the full ones, in no other
     classes: tuple[str, ...] = ()  # the classes of check that must catch it
@@ -45,6 +47,7 @@ def mutant(
     name: str,
     story: str,
     *,
+    means: str,
     seen: str = "",
     wrong_in: tuple[str, ...] = FULL,
     classes: tuple[str, ...],
@@ -53,7 +56,7 @@ def mutant(
     """Enter the decorated steps into the list of wrong implementations."""
 
     def enter(steps: Steps) -> Steps:
-        REGISTRY.append(Mutant(name, as_function(steps), story, seen, wrong_in, classes, single))
+        REGISTRY.append(Mutant(name, as_function(steps), story, means, "info_nce", seen, wrong_in, classes, single))
         return steps
 
     return enter

@@ -13,6 +13,7 @@ VALUE = ("value", "gradient", "temperature gradient")
 @mutant(
     "reduction.twice",
     "Twice the loss: the two directions, or the two views, are added where their mean is meant.",
+    means="twice the loss",
     seen="https://github.com/Spijkervet/SimCLR/issues/18",
     classes=VALUE,
 )
@@ -24,6 +25,7 @@ class Twice(Textbook):
 @mutant(
     "reduction.two-tau",
     "The loss times 2 tau, which keeps gradients of one size as the temperature is varied: MoCo v3's convention.",
+    means="the loss times 2 tau",
     seen="https://github.com/facebookresearch/moco-v3/issues/31",
     classes=VALUE,
 )
@@ -35,6 +37,7 @@ class TwoTau(Textbook):
 @mutant(
     "reduction.base-temperature",
     "The loss times tau / 0.07, a 'base temperature' left over from tuning.",
+    means="the loss times temperature / 0.07",
     seen="https://github.com/HobbitLong/SupContrast/issues/73",
     classes=VALUE,
 )
@@ -43,7 +46,12 @@ class BaseTemperature(Textbook):
         return self.tau() / 0.07 * super().reduce(each)
 
 
-@mutant("reduction.bits", "A logarithm of base 2 in the last step: the loss in bits.", classes=VALUE)
+@mutant(
+    "reduction.bits",
+    "A logarithm of base 2 in the last step: the loss in bits.",
+    means="the loss in bits",
+    classes=VALUE,
+)
 class Bits(Textbook):
     def reduce(self, each: Array) -> Array:
         return super().reduce(each) / math.log(2.0)
@@ -52,6 +60,7 @@ class Bits(Textbook):
 @mutant(
     "reduction.sum-for-mean",
     "Rows are added where their mean is asked for.",
+    means="the sum for the mean",
     seen="https://github.com/RUCAIBox/RecBole-GNN/pull/93",
     classes=VALUE,
 )
@@ -63,6 +72,7 @@ class SumForMean(Textbook):
 @mutant(
     "reduction.mean-twice",
     "A mean that is divided by the batch size once more: a mean over N x N pairs, of which N count.",
+    means="the mean divided by N once more",
     seen="https://github.com/sihyun-yu/REPA/issues/21",
     classes=VALUE,
 )
@@ -74,6 +84,7 @@ class MeanTwice(Textbook):
 @mutant(
     "reduction.one-less",
     "The mean divided by N - 1, as variances are; 0/0 for one row.",
+    means="the mean divided by N - 1",
     seen="https://github.com/lucidrains/contrastive-learner/issues/2",
     classes=VALUE,
 )
@@ -85,6 +96,7 @@ class OneLess(Textbook):
 @mutant(
     "reduction.log-of-mean",
     "-log(mean p) for mean(-log p): the mean is taken before the logarithm.",
+    means="-log(mean p) for mean(-log p)",
     seen="https://github.com/mpatacchiola/self-supervised-relational-reasoning/issues/3",
     classes=VALUE,
 )
@@ -96,6 +108,7 @@ class LogOfMean(Textbook):
 @mutant(
     "reduction.positive-rows",
     "The mean over the rows whose loss is above 0: a solved row raises the mean, and NaN rows vanish.",
+    means="the mean over rows whose loss is above 0",
     seen="pytorch-metric-learning 2.9.0 (SupConLoss)",
     classes=("value", "masks", "edges"),
 )
@@ -105,7 +118,12 @@ class PositiveRows(Textbook):
         return super().mean(self.xp.where(each > 0, each, zero), self.xp.where(each > 0, weight, zero))
 
 
-@mutant("reduction.first-row", "The first row stands for the batch: an index that was there for a look.", classes=VALUE)
+@mutant(
+    "reduction.first-row",
+    "The first row stands for the batch: an index that was there for a look.",
+    means="the first row's loss for the batch's",
+    classes=VALUE,
+)
 class FirstRow(Textbook):
     def mean(self, each: Array, weight: Array) -> Array:
         return super().mean(each[:1], weight[:1])
@@ -114,6 +132,7 @@ class FirstRow(Textbook):
 @mutant(
     "reduction.last-chunk",
     "Rows are visited eight at a time, and a last chunk that is shorter is dropped.",
+    means="a last chunk of fewer than eight rows dropped",
     classes=VALUE,
 )
 class LastChunk(Textbook):
@@ -125,6 +144,7 @@ class LastChunk(Textbook):
 @mutant(
     "reduction.ignored",
     "`reduction` is accepted and not looked at: always the mean.",
+    means="`reduction` ignored: always the mean",
     seen="https://github.com/pytorch/pytorch/issues/17347",
     classes=("variants",),
 )
@@ -136,6 +156,7 @@ class Ignored(Textbook):
 @mutant(
     "weights.ignored",
     "`sample_weight` is accepted and not looked at.",
+    means="`sample_weight` ignored",
     classes=("variants",),
     single="only a call with sample_weight sees it, and those are variants",
 )
@@ -147,6 +168,7 @@ class WeightsIgnored(Textbook):
 @mutant(
     "weights.twice",
     "The weights are applied twice, to the rows and again in the sum: right while all of them are 0 or 1.",
+    means="the weights applied twice",
     seen="https://github.com/open-mmlab/mmdetection/issues/845",
     classes=("variants",),
     single="only a call with sample_weight sees it, and those are variants",
@@ -159,6 +181,7 @@ class WeightsTwice(Textbook):
 @mutant(
     "weights.over-n",
     "The weighted mean is divided by N, not by the sum of the weights.",
+    means="the weighted mean divided by N",
     seen="https://github.com/sb-ai-lab/RePlay/issues/91",
     classes=("variants",),
     single="only a call with sample_weight sees it, and those are variants",
@@ -171,6 +194,7 @@ class WeightsOverN(Textbook):
 @mutant(
     "weights.all-zero",
     "Weights that are all 0 give 0/0.",
+    means="0/0 where all weights are 0",
     classes=("variants",),
     single="only a call with sample_weight sees it, and those are variants",
 )
@@ -182,6 +206,7 @@ class WeightsAllZero(Textbook):
 @mutant(
     "weights.normalised",
     "Weights are brought to sum N first: right for the mean, wrong for the sum and for the rows.",
+    means="weights brought to sum N first",
     seen="https://github.com/autrainer/autrainer/issues/84",
     classes=("variants",),
     single="only a call with sample_weight sees it, and those are variants",

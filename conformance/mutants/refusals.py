@@ -12,6 +12,7 @@ WRONG_IN = ("float32",)  # bad input is asked in float32 only
 @mutant(
     "errors.temperature",
     "A temperature at or below 0, or NaN, is computed with.",
+    means="a temperature at or below 0 computed with",
     seen="info-nce-pytorch 0.1.4",
     wrong_in=WRONG_IN,
     classes=("errors",),
@@ -25,6 +26,7 @@ class AnyTemperature(Textbook):
 @mutant(
     "errors.broadcast",
     "(N, D) against (N, 1), and a single key for all queries, are broadcast.",
+    means="shapes that don't fit broadcast",
     wrong_in=WRONG_IN,
     classes=("errors",),
     single=ACCEPTS,
@@ -42,6 +44,7 @@ class Broadcast(Textbook):
 @mutant(
     "errors.empty",
     "An empty batch gives 0.",
+    means="0 for an empty batch",
     wrong_in=WRONG_IN,
     classes=("errors",),
     single=ACCEPTS,
@@ -56,6 +59,7 @@ class Empty(Textbook):
 @mutant(
     "errors.dtypes",
     "Arrays of different dtypes are promoted to the query's, integers and truth values with them.",
+    means="arrays of different dtypes promoted",
     wrong_in=WRONG_IN,
     classes=("errors",),
     single=ACCEPTS,
@@ -68,6 +72,7 @@ class AnyDtypes(Textbook):
 @mutant(
     "errors.options",
     "An unknown similarity or reduction is taken for the default, and an argument that has no use is left alone.",
+    means="an unknown word taken for the default",
     wrong_in=WRONG_IN,
     classes=("errors",),
     single=ACCEPTS,
@@ -84,6 +89,7 @@ class AnyOptions(Textbook):
 @mutant(
     "errors.mask-broadcast",
     "A mask, an index or weights of another shape are broadcast.",
+    means="a mask, an index or weights of another shape broadcast",
     wrong_in=WRONG_IN,
     classes=("errors",),
     single=ACCEPTS,

@@ -13,6 +13,7 @@ VALUE = ("value", "gradient", "temperature gradient")
 @mutant(
     "rows.no-positive",
     "The positive is left out of the denominator: the loss of decoupled contrastive learning, which can be negative.",
+    means="the positive left out of the denominator (DCL)",
     seen="https://github.com/MIDA-group/CoMIR/issues/51",
     classes=VALUE,
 )
@@ -24,6 +25,7 @@ class NoPositive(Textbook):
 @mutant(
     "rows.positive-twice",
     "The positive stands in the denominator twice: once on its own, once among the candidates.",
+    means="the positive twice in the denominator",
     seen="https://github.com/modelscope/ms-swift/pull/10068",
     classes=VALUE,
 )
@@ -35,6 +37,7 @@ class PositiveTwice(Textbook):
 @mutant(
     "rows.positive-zeroed",
     "The diagonal is multiplied by 0 before the softmax, to take the positive out; its exp(0) stays in.",
+    means="the positive's logit multiplied by 0 in the denominator",
     seen="https://github.com/vivekmyers/contrastive_planning/issues/1",
     classes=VALUE,
 )
@@ -43,7 +46,12 @@ class PositiveZeroed(Textbook):
         return self.softplus(*self.logsumexp(s, negative)) - s_p
 
 
-@mutant("rows.hardest", "Only the hardest negative counts: a maximum where a sum is meant.", classes=VALUE)
+@mutant(
+    "rows.hardest",
+    "Only the hardest negative counts: a maximum where a sum is meant.",
+    means="only the hardest negative counted",
+    classes=VALUE,
+)
 class Hardest(Textbook):
     def rows(self, s_p: Array, s: Array, negative: Array) -> Array:
         xp = self.xp
@@ -56,6 +64,7 @@ class Hardest(Textbook):
 @mutant(
     "rows.max-broadcast",
     "The rows' maxima, for stability, are subtracted along the wrong axis: column j loses row j's maximum.",
+    means="the rows' maxima subtracted along the wrong axis",
     seen="https://github.com/AdaptiveMotorControlLab/CEBRA/issues/48",
     classes=VALUE,
 )
@@ -70,6 +79,7 @@ class MaxBroadcast(Textbook):
 @mutant(
     "rows.no-shift",
     "exp of logits as they are: overflow at low temperatures.",
+    means="exp without a shift",
     seen="https://github.com/Lightning-Universe/lightning-bolts/issues/811",
     classes=VALUE,
 )
@@ -83,6 +93,7 @@ class NoShift(Textbook):
 @mutant(
     "rows.log-eps",
     "-log(p + 1e-8): the loss saturates at 18.4, and its gradient vanishes where it matters most.",
+    means="-log(p + 1e-8)",
     seen="https://github.com/HKUDS/LightGCL/issues/10",
     classes=VALUE,
 )
@@ -94,6 +105,7 @@ class LogEps(Textbook):
 @mutant(
     "rows.denominator-eps",
     "1e-6 added to the denominator against a division by 0 that can't be.",
+    means="1e-6 added to the denominator",
     seen="https://github.com/Lightning-Universe/lightning-bolts/issues/320",
     classes=VALUE,
 )
@@ -106,6 +118,7 @@ class DenominatorEps(Textbook):
 @mutant(
     "rows.softmax-twice",
     "Cross-entropy of probabilities: a softmax where the loss applies its own.",
+    means="a softmax of probabilities",
     seen="https://github.com/gitabcworld/MatchingNetworks/issues/5",
     classes=VALUE,
 )
@@ -119,6 +132,7 @@ class SoftmaxTwice(Textbook):
 @mutant(
     "rows.probability",
     "exp of the negative log-likelihood is returned: 1/p for -log p.",
+    means="1/p for -log p",
     seen="https://github.com/somijeong/MGUIT/issues/2",
     classes=VALUE,
 )
@@ -130,6 +144,7 @@ class Probability(Textbook):
 @mutant(
     "rows.other-direction",
     "The softmax runs over the queries of a key: the loss of the other direction.",
+    means="the other direction's softmax",
     classes=VALUE,
 )
 class OtherDirection(Textbook):
@@ -142,6 +157,7 @@ class OtherDirection(Textbook):
 @mutant(
     "rows.both-directions",
     "The mean of both directions where one is asked for: CLIP's loss.",
+    means="the mean of both directions (CLIP)",
     seen="open-clip-torch 3.3.0 (ClipLoss), by design",
     classes=VALUE,
 )
@@ -153,6 +169,7 @@ class BothDirections(OtherDirection):
 @mutant(
     "rows.hidden-overflow",
     "log(1 + exp x) with a where that takes x itself for large x: the value is right, the gradient is 0 times inf.",
+    means="log(1 + exp x) that overflows in the gradient alone",
     seen="https://github.com/fastino-ai/GLiNER2/pull/155",
     classes=("gradient", "temperature gradient"),
 )
@@ -166,6 +183,7 @@ class HiddenOverflow(Textbook):
 @mutant(
     "rows.cancelled",
     "logsumexp over all less the positive, the textbook formula: a loss of 1e-9 comes out as 0 in float32.",
+    means="logsumexp over all less the positive",
     seen="info-nce-pytorch 0.1.4, as every package measured",
     classes=("precise",),
     single="a textbook implementation conforms: only the relative bounds of `precise` ask for more",

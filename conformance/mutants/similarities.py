@@ -19,6 +19,7 @@ def norm(steps: Textbook, x: Array) -> Array:
 @mutant(
     "cosine.none",
     "No normalisation: inner products, which the caller was to prepare.",
+    means="nothing normalised",
     seen="https://github.com/Zasder3/train-CLIP/pull/3",
     classes=VALUE,
 )
@@ -27,13 +28,17 @@ class NotNormalised(Textbook):
         return x
 
 
-@mutant("cosine.query-only", "Queries are normalised, keys are not.", classes=VALUE)
+@mutant(
+    "cosine.query-only", "Queries are normalised, keys are not.", means="queries normalised, keys not", classes=VALUE
+)
 class QueryOnly(Textbook):
     def embed(self, x: Array, name: str) -> Array:
         return super().embed(x, name) if name == "query" else x
 
 
-@mutant("cosine.keys-only", "Keys are normalised, queries are not.", classes=VALUE)
+@mutant(
+    "cosine.keys-only", "Keys are normalised, queries are not.", means="keys normalised, queries not", classes=VALUE
+)
 class KeysOnly(Textbook):
     def embed(self, x: Array, name: str) -> Array:
         return x if name == "query" else super().embed(x, name)
@@ -42,6 +47,7 @@ class KeysOnly(Textbook):
 @mutant(
     "cosine.negatives-not",
     "Explicit negatives are taken as they are, from a bank that was to hold unit rows.",
+    means="explicit negatives not normalised",
     classes=("negatives", "edges"),
 )
 class NegativesNot(Textbook):
@@ -52,6 +58,7 @@ class NegativesNot(Textbook):
 @mutant(
     "cosine.whole-tensor",
     "One norm for the whole tensor: a normalising function whose axis defaults to all.",
+    means="one norm for the whole tensor",
     seen="https://github.com/tensorflow/similarity/issues/237",
     classes=VALUE,
 )
@@ -64,6 +71,7 @@ class WholeTensor(Textbook):
 @mutant(
     "cosine.wrong-axis",
     "Columns are normalised, over the batch, not rows.",
+    means="columns normalised, not rows",
     seen="https://github.com/alireza-nasiri/SoundCLR/issues/4",
     classes=VALUE,
 )
@@ -74,7 +82,10 @@ class WrongAxis(Textbook):
 
 
 @mutant(
-    "cosine.sum-of-magnitudes", "Rows are divided by the sum of their magnitudes: the norm of order 1.", classes=VALUE
+    "cosine.sum-of-magnitudes",
+    "Rows are divided by the sum of their magnitudes: the norm of order 1.",
+    means="rows divided by the sum of their magnitudes",
+    classes=VALUE,
 )
 class SumOfMagnitudes(Textbook):
     def unit(self, x: Array) -> Array:
@@ -85,6 +96,7 @@ class SumOfMagnitudes(Textbook):
 @mutant(
     "cosine.layer-norm",
     "Layer normalisation in place of length 1: the mean is taken off as well.",
+    means="layer normalisation in place of length 1",
     seen="https://github.com/lucidrains/CoCa-pytorch/issues/10",
     classes=VALUE,
 )
@@ -96,6 +108,7 @@ class LayerNorm(Textbook):
 @mutant(
     "cosine.eps-1e-4",
     "1e-4 added to the norm, an epsilon for half precision used everywhere.",
+    means="1e-4 added to the norm",
     seen="https://github.com/chainer/chainer/pull/7745",
     classes=VALUE,
 )
@@ -109,6 +122,7 @@ class LargeEps(Textbook):
 @mutant(
     "cosine.eps-1e-8",
     "1e-8 added to the norm: 1 % off for rows of length 1e-6, a gradient of 1e8 for zero rows.",
+    means="1e-8 added to the norm",
     seen="https://github.com/google-deepmind/optax/pull/946",
     classes=("value", "gradient", "edges"),
 )
@@ -119,6 +133,7 @@ class SmallEps(LargeEps):
 @mutant(
     "cosine.square-floor",
     "A floor of 1e-12 under the squared norm: rows shorter than 1e-6 aren't normalised.",
+    means="a floor of 1e-12 under the squared norm",
     seen="https://github.com/poets-ai/elegy/pull/103",
     classes=("value", "gradient", "edges"),
 )
@@ -132,6 +147,7 @@ class SquareFloor(Textbook):
 @mutant(
     "cosine.floor-1e-12",
     "A floor of 1e-12 under the norm: right on ordinary rows; a zero row's gradient is 1e12, huge rows overflow.",
+    means="a floor of 1e-12 under the norm",
     seen="https://github.com/pytorch/pytorch/issues/184575",
     classes=("edges",),
 )
@@ -144,6 +160,7 @@ class Floor(Textbook):
 @mutant(
     "cosine.product-floor",
     "A floor of 1e-8 under the product of the two norms, as an early cosine_similarity had.",
+    means="a floor of 1e-8 under the product of the two norms",
     seen="https://github.com/pytorch/pytorch/pull/31378",
     classes=("value", "gradient"),
 )
@@ -164,6 +181,7 @@ class ProductFloor(Textbook):
 @mutant(
     "cosine.overflow",
     "Norms from plain sums of squares: rows of length 1e20 come out as 0 in float32, the loss as log N.",
+    means="norms from plain sums of squares",
     seen="info-nce-pytorch 0.1.4, as every package that calls torch.nn.functional.normalize",
     classes=("edges",),
 )
@@ -177,6 +195,7 @@ class Overflow(Textbook):
 @mutant(
     "cosine.half-plus-half",
     "(cos + 1) / 2 for the cosine: a similarity mapped to 0 ... 1.",
+    means="(cos + 1) / 2 for the cosine",
     seen="quaterion",
     classes=VALUE,
 )
@@ -186,7 +205,7 @@ class HalfPlusHalf(Textbook):
         return (cosine + 1.0) / 2.0 if self.similarity == "cosine" else cosine
 
 
-@mutant("cosine.clipped", "Negative cosines are cut to 0.", classes=VALUE)
+@mutant("cosine.clipped", "Negative cosines are cut to 0.", means="negative cosines cut to 0", classes=VALUE)
 class Clipped(Textbook):
     def inner(self, q: Array, keys: Array) -> Array:
         cosine = super().inner(q, keys)
@@ -195,7 +214,12 @@ class Clipped(Textbook):
         return self.xp.where(cosine < 0, self.xp.zeros_like(cosine), cosine)
 
 
-@mutant("cosine.squared-distance", "Minus the squared distance of unit rows: twice the cosine, less 2.", classes=VALUE)
+@mutant(
+    "cosine.squared-distance",
+    "Minus the squared distance of unit rows: twice the cosine, less 2.",
+    means="minus the squared distance of unit rows",
+    classes=VALUE,
+)
 class SquaredDistance(Textbook):
     def inner(self, q: Array, keys: Array) -> Array:
         cosine = super().inner(q, keys)
@@ -205,6 +229,7 @@ class SquaredDistance(Textbook):
 @mutant(
     "cosine.norm-detached",
     "The norm is a constant for the gradient: what should be projected to the tangent of the sphere isn't.",
+    means="the norm a constant for the gradient",
     classes=("gradient", "negatives"),
 )
 class NormDetached(Textbook):
@@ -217,6 +242,7 @@ class NormDetached(Textbook):
 @mutant(
     "dot.normalised",
     "Rows are normalised whatever similarity is asked for.",
+    means="rows normalised whatever similarity is asked for",
     classes=("variants", "half"),
 )
 class AlwaysNormalised(Textbook):
@@ -227,6 +253,7 @@ class AlwaysNormalised(Textbook):
 @mutant(
     "bilinear.transposed",
     "W is applied from the other side, where its shape allows it.",
+    means="W applied from the other side",
     classes=("variants",),
     single="only a square W can be taken for its transpose, and W is a variant",
 )
@@ -239,6 +266,7 @@ class Transposed(Textbook):
 @mutant(
     "bilinear.gradient-transposed",
     "W's gradient comes transposed, where its shape allows it: k qT for q kT.",
+    means="W's gradient transposed",
     classes=("variants",),
     single="only the gradient of a square W can be taken for its transpose, and W is a variant",
 )

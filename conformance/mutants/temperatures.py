@@ -15,6 +15,7 @@ MARGIN = "only a call with a margin sees it, and those are variants"
 @mutant(
     "temperature.multiplied",
     "Similarities are multiplied by the temperature, not divided by it.",
+    means="similarities multiplied by the temperature",
     seen="https://github.com/bowang-lab/BLEEP/issues/5",
     classes=VALUE,
 )
@@ -26,6 +27,7 @@ class Multiplied(Textbook):
 @mutant(
     "temperature.twice",
     "The temperature is applied twice, in the scores and again in the loss.",
+    means="the temperature applied twice",
     seen="https://github.com/RL-Align/RL-Kernel/pull/86",
     classes=VALUE,
 )
@@ -37,6 +39,7 @@ class AppliedTwice(Textbook):
 @mutant(
     "temperature.ignored",
     "The temperature is accepted and not used.",
+    means="the temperature ignored",
     seen="https://github.com/huiserwang/ContrastMask/issues/4",
     classes=VALUE,
 )
@@ -48,6 +51,7 @@ class TemperatureIgnored(Textbook):
 @mutant(
     "temperature.negatives-only",
     "The negatives are divided by the temperature, the positive isn't.",
+    means="the positive not divided by the temperature",
     seen="https://github.com/RElbers/info-nce-pytorch/pull/17",
     classes=VALUE,
 )
@@ -59,6 +63,7 @@ class NegativesOnly(Textbook):
 @mutant(
     "temperature.clamped",
     "The scale 1 / temperature is clamped to 100, as in CLIP's training: temperatures below 0.01 have no effect.",
+    means="1 / temperature clamped to 100",
     seen="https://github.com/openai/CLIP/issues/46",
     classes=VALUE,
 )
@@ -69,7 +74,10 @@ class Clamped(Textbook):
 
 
 @mutant(
-    "temperature.at-least-0.05", "A temperature below 0.05 is taken for 0.05, to be on the safe side.", classes=VALUE
+    "temperature.at-least-0.05",
+    "A temperature below 0.05 is taken for 0.05, to be on the safe side.",
+    means="a temperature below 0.05 taken for 0.05",
+    classes=VALUE,
 )
 class AtLeast(Textbook):
     def tau(self) -> Array:
@@ -80,6 +88,7 @@ class AtLeast(Textbook):
 @mutant(
     "temperature.at-most-1",
     "The logarithm of the scale is clamped at 0 from below: temperatures above 1 have no effect.",
+    means="a temperature above 1 taken for 1",
     seen="https://github.com/facebookresearch/multimodal/pull/137",
     classes=VALUE,
 )
@@ -92,6 +101,7 @@ class AtMostOne(Textbook):
 @mutant(
     "temperature.log-scale",
     "Similarities are multiplied by log(1 / temperature), the learnt parameter, which nobody exponentiated.",
+    means="similarities times log(1 / temperature)",
     seen="https://github.com/BAAI-DCAI/M3D/issues/52",
     classes=VALUE,
 )
@@ -104,6 +114,7 @@ class LogScale(Textbook):
 @mutant(
     "temperature.outside",
     "The loss is multiplied by the temperature: -tau log p.",
+    means="the loss multiplied by the temperature",
     seen="https://github.com/drboog/Lafite/issues/25",
     classes=VALUE,
 )
@@ -115,6 +126,7 @@ class Outside(Textbook):
 @mutant(
     "temperature.inside-the-log",
     "-log(tau p): off by a constant, so that only the temperature's gradient is wrong with the value.",
+    means="-log(tau p)",
     seen="https://github.com/drboog/Lafite/issues/25",
     classes=("value", "temperature gradient"),
 )
@@ -126,6 +138,7 @@ class InsideTheLog(Textbook):
 @mutant(
     "temperature.float32",
     "The temperature of a float64 call goes through float32, as a default tensor does.",
+    means="the temperature rounded to float32",
     wrong_in=("float64",),
     classes=VALUE,
 )
@@ -138,6 +151,7 @@ class Float32Temperature(Textbook):
 @mutant(
     "temperature.no-gradient",
     "The temperature is read out as a number: a learnt one never moves.",
+    means="the temperature detached",
     seen="https://github.com/HKUDS/GraphGPT/issues/31",
     classes=("temperature gradient", "masks"),
 )
@@ -149,6 +163,7 @@ class NoGradient(Textbook):
 @mutant(
     "temperature.gradient-sign",
     "The gradient of 1 / temperature in place of the temperature's, its sign with it.",
+    means="the sign of the temperature's gradient turned",
     classes=("temperature gradient", "masks"),
 )
 class GradientSign(Textbook):
@@ -160,6 +175,7 @@ class GradientSign(Textbook):
 @mutant(
     "temperature.gradient-of-log",
     "The gradient of log(temperature), the parameter that is usually learnt, is given as the temperature's.",
+    means="the gradient of log(temperature) for the temperature's",
     classes=("temperature gradient", "masks"),
 )
 class GradientOfLog(Textbook):
@@ -171,6 +187,7 @@ class GradientOfLog(Textbook):
 @mutant(
     "temperature.gradient-with-scores",
     "The sum of gradient times score, for the temperature's gradient, leaves the positive out.",
+    means="the positive left out of the temperature's gradient",
     classes=("temperature gradient", "masks"),
 )
 class GradientWithoutPositive(Textbook):
@@ -182,6 +199,7 @@ class GradientWithoutPositive(Textbook):
 @mutant(
     "margin.sign",
     "The margin is added to the positive: an easier task, not a harder one.",
+    means="the margin added to the positive",
     classes=("variants",),
 )
 class MarginSign(Textbook):
@@ -189,7 +207,7 @@ class MarginSign(Textbook):
         return super().logits(positive + 2.0 * self.scalar(self.margin), others)
 
 
-@mutant("margin.ignored", "The margin is accepted and not used.", classes=("variants",))
+@mutant("margin.ignored", "The margin is accepted and not used.", means="the margin ignored", classes=("variants",))
 class MarginIgnored(Textbook):
     def logits(self, positive: Array, others: Array) -> tuple[Array, Array]:
         return super().logits(positive + self.scalar(self.margin), others)
@@ -198,6 +216,7 @@ class MarginIgnored(Textbook):
 @mutant(
     "margin.after-temperature",
     "The margin comes off the logit, after the division by the temperature: the reading of additive-margin softmax.",
+    means="the margin taken off after the division by the temperature",
     classes=("variants",),
 )
 class MarginAfterTemperature(Textbook):
@@ -206,13 +225,25 @@ class MarginAfterTemperature(Textbook):
         return s_p - self.scalar(self.margin), s
 
 
-@mutant("margin.no-gradient", "The margin has no gradient.", classes=("variants",), single=MARGIN)
+@mutant(
+    "margin.no-gradient",
+    "The margin has no gradient.",
+    means="the margin detached",
+    classes=("variants",),
+    single=MARGIN,
+)
 class MarginNoGradient(Textbook):
     def scalar(self, value: Any) -> Array:
         return constant(super().scalar(value)) if value is self.margin else super().scalar(value)
 
 
-@mutant("margin.not-below-0", "A negative margin is taken for 0.", classes=("variants",), single=MARGIN)
+@mutant(
+    "margin.not-below-0",
+    "A negative margin is taken for 0.",
+    means="a negative margin taken for 0",
+    classes=("variants",),
+    single=MARGIN,
+)
 class MarginNotBelowZero(Textbook):
     def logits(self, positive: Array, others: Array) -> tuple[Array, Array]:
         margin = self.scalar(self.margin)
@@ -223,6 +254,7 @@ class MarginNotBelowZero(Textbook):
 @mutant(
     "temperature.bfloat16",
     "The temperature goes through bfloat16, the dtype of the model around it.",
+    means="the temperature rounded to bfloat16",
     classes=VALUE,
 )
 class Bfloat16Temperature(Textbook):

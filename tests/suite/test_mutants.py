@@ -42,6 +42,12 @@ def test_every_mutant_has_its_own_id_and_a_story() -> None:
     assert all(mutant.story.endswith(".") and len(mutant.story) > 20 for mutant in MUTANTS)
 
 
+def test_every_mutant_has_a_name_that_fits_a_sentence() -> None:
+    """A few words without a full stop, which no other mutant of the loss has."""
+    assert len({(mutant.loss, mutant.means) for mutant in MUTANTS}) == len(MUTANTS)
+    assert [mutant.id for mutant in MUTANTS if not 4 < len(mutant.means) <= 72 or mutant.means.endswith(".")] == []
+
+
 def test_at_least_half_were_seen_in_public_code() -> None:
     """Invented mistakes are the lesser part."""
     assert 2 * sum(bool(mutant.seen) for mutant in MUTANTS) >= len(MUTANTS)
