@@ -135,6 +135,12 @@ def device_of(arguments: Iterable[Any]) -> Device:
 class Loss(Generic[P, G]):
     """A loss function with its analytic gradients; all three take the arguments that the loss documents."""
 
+    forms: Mapping[str, Callable[[Plan[Any], Device], Any]] = {  # how a plan is carried out
+        "value": value,
+        "value_and_grad": value_and_grad,
+        "vjp": vjp,
+    }
+
     name: str
     plan: Callable[P, Plan[G]]
     value: Callable[P, Array]
@@ -154,9 +160,8 @@ class Loss(Generic[P, G]):
             function.__doc__ = how.__doc__
             return function
 
-        forms = {"value": value, "value_and_grad": value_and_grad, "vjp": vjp}
         vars(self).update(
-            {name: carried_out(how) for name, how in forms.items()}, name=plan.__name__, plan=plan, __wrapped__=plan
+            {name: carried_out(how) for name, how in self.forms.items()}, name=plan.__name__, plan=plan, __wrapped__=plan
         )
         vars(self).update({name: getattr(plan, name) for name in functools.WRAPPER_ASSIGNMENTS})
 

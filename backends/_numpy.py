@@ -1,0 +1,371 @@
+"""The losses on NumPy arrays, tile by tile: no matrix of scores is held, and the time is that of three matrix products.
+
+What is computed is the reference's plan: its checks, its embedding, its layout of who meets whom, its reduction. Only
+the rows are carried out otherwise. A tile of T rows against C keys runs through
+
+    S = [q / τ, −s_p] [k, 1]ᵀ      every difference to the positive, by one product
+    E = e^S                        in place, the positive's column and masked entries 0
+    R = E [k, 1]                   what the rows' gradients are made of; its last column is Z = Σ_j e^{d_j}
+    L = log1p(Z)                   the softplus form, exact for tiny losses
+    dk += Eᵀ (c q / τ)             with c = w / (1 + Z)
+
+where the differences can't overflow; else they are taken below each row's largest. Losses of another form (all but
+clip, gte, info_nce, moco, n_pair and nt_xent), logits with a bias and rows that aren't finite are the reference's own.
+With threadpoolctl installed, as many tiles are visited at a time as the linear algebra has threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import is_numpy_namespace
+
+import infonce_ref
+from infonce_ref import loss as reference
+from infonce_ref.contrast import Contrast, Contrasted, MeanOf
+from infonce_ref.link import softplus_link
+from infonce_ref.loss import Device, Loss, Plan
+from infonce_ref.scores import Block
+
+Array = np.ndarray[Any, Any]
+
+TILE = 2**22  # scores held at a time by a thread, as far as tiles of 128 to 512 rows allow
+FEWEST, MOST = 128, 512
+WORTH_THREADS = 2**20  # scores in all
+
+
+# --- which plans have tiles, and how they are cut --------------------------------------------------------------------
+
+
+class Direction(NamedTuple):
+    """Rows that a plan contrasts in tiles, and their share of its losses."""
+
+    rows: Contrasted
+    share: float
+
+
+def directions(rows: Any) -> list[Direction] | None:
+    """What the rows are made of; None if that isn't what tiles are for."""
+    parts = [rows.one, rows.other] if isinstance(rows, MeanOf) else [rows]
+    if not all(isinstance(part, Contrasted) and part.level is None and tileable(part.layout(0, 1)) for part in parts):
+        return None
+    return [Direction(part, 1 / len(parts)) for part in parts]
+
+
+def tileable(rows: Contrast) -> bool:
+    biased = rows.pair.bias is not None or any(block.bias is not None for block in rows.blocks)
+    return rows.link is softplus_link and not biased
+
+
+def tile_rows(columns: int, most: int) -> int:
+    return max(1, min(most, MOST, max(FEWEST, TILE // max(columns, 1))))
+
+
+@cache
+def blas() -> Any:
+    """What tells and limits the threads of the linear algebra; None without threadpoolctl."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController().select(user_api="blas")
+
+
+def threads_for(scores: int) -> int:
+    """As many tiles at a time as the linear algebra would use threads; each of them then has one."""
+    pools = blas().info() if scores >= WORTH_THREADS and blas() is not None else []
+    return max((pool["num_threads"] for pool in pools), default=1)
+
+
+def one_thread_each(threads: int) -> AbstractContextManager[Any]:
+    limited: AbstractContextManager[Any] = nullcontext() if threads == 1 else blas().limit(limits=1)
+    return limited
+
+
+# --- a tile ----------------------------------------------------------------------------------------------------------
+
+
+class Common(NamedTuple):
+    """What all threads write, each its own rows of it."""
+
+    losses: Array
+    by_row: dict[str, Array]
+    extended: dict[int, Array]  # [k, 1] of the keys with that id
+
+
+class Worker:
+    """One thread's tiles: a buffer of scores, the gradients that all its tiles add to, and what it has in common."""
+
+    def __init__(self, direction: Direction, height: int, safe: bool, weights: Array | None, common: Common) -> None:
+        self.rows, self.share, self.safe, self.weights = direction.rows, direction.share, safe, weights
+        self.tau, self.margin = direction.rows.tau, direction.rows.margin
+        self.height, self.common = height, common
+        self.buffers: dict[str, Array] = {}
+        self.shared: dict[str, Array] = {}
+
+    def buffer(self, name: str, rows: int, columns: int, like: Array) -> Array:
+        """Room that is used again by every tile."""
+        if name not in self.buffers or self.buffers[name].shape[1] != columns or len(self.buffers[name]) < rows:
+            self.buffers[name] = np.empty((max(rows, self.height), columns), like.dtype)
+        return self.buffers[name][:rows]
+
+    def with_ones(self, keys: Array) -> Array:
+        """[k, 1], made once."""
+        extended = self.common.extended
+        if id(keys) not in extended:
+            extended[id(keys)] = np.concatenate([keys, np.ones_like(keys[:, :1])], axis=1)
+        return extended[id(keys)]
+
+    def run(self, lo: int, hi: int) -> None:
+        """Rows lo … hi − 1: their losses and, where there are weights, their gradients."""
+        pair, blocks, _ = self.rows.layout(lo, hi)
+        positive = np.sum(pair.anchors.values * pair.keys.values, axis=-1) - self.margin
+        tiles = [Tile(self, i, block, positive) for i, block in enumerate(blocks)]
+        shift = None if self.safe else row_shift(tiles)
+        for tile in tiles:
+            tile.exponentiate(shift)
+        if self.weights is None:
+            z: Any = sum(tile.scores.sum(axis=1) for tile in tiles)
+            self.common.losses[lo:hi] += self.share * row_losses(z, shift)[0]
+            return
+        products = [tile.times_keys() for tile in tiles]
+        z = sum(product[:, -1] for product in products)
+        losses, slope = row_losses(z, shift)
+        self.common.losses[lo:hi] += self.share * losses
+        c = (self.share * self.weights[lo:hi] * slope)[:, None]
+        for tile, product in zip(tiles, products, strict=True):
+            tile.pull(c, product, lo)
+        row_total = c * z[:, None]
+        self.add(lo, pair.anchors, -row_total * pair.keys.values / self.tau)
+        self.add(lo, pair.keys, -row_total * pair.anchors.values / self.tau)
+        self.add_shared("margin", np.sum(row_total) / self.tau)
+
+    def add(self, lo: int, rows: Any, gradient: Array) -> None:
+        """A gradient of some rows, to where it belongs."""
+        if rows.by_row:
+            by_row = self.common.by_row
+            if rows.name not in by_row:  # another thread may come first
+                whole = np.zeros((len(self.common.losses), *gradient.shape[1:]), gradient.dtype)
+                by_row.setdefault(rows.name, whole)
+            by_row[rows.name][lo : lo + len(gradient)] += gradient
+        else:
+            self.add_shared(rows.name, gradient if rows.scatter is None else rows.scatter(gradient))
+
+    def add_shared(self, name: str, gradient: Any) -> None:
+        self.shared[name] = self.shared[name] + gradient if name in self.shared else gradient
+
+    def accumulate(self, name: str, e: Array, rows: Array) -> None:
+        """The gradient of keys that all rows meet: += Eᵀ rows, in place."""
+        if name not in self.shared:
+            self.shared[name] = e.T @ rows
+            return
+        product = self.buffer(f"to {name}", e.shape[1], rows.shape[1], rows)
+        into = self.shared[name]
+        into += np.matmul(e.T, rows, out=product)
+
+
+class Tile:
+    """The scores of some rows against one block of keys."""
+
+    def __init__(self, worker: Worker, number: int, block: Block, positive: Array) -> None:
+        self.worker, self.block = worker, block
+        self.anchors, self.keys = block.anchors.values / worker.tau, block.keys.values
+        self.offset = positive[:, None] / worker.tau
+        if self.keys.ndim == 3:  # each row's own
+            self.scores = np.squeeze(self.keys @ self.anchors[:, :, None], axis=-1) - self.offset
+        else:
+            self.scores = worker.buffer(f"scores {number}", len(self.anchors), len(self.keys), self.anchors)
+            rows = np.concatenate([self.anchors, -self.offset], axis=1)
+            np.matmul(rows, worker.with_ones(self.keys).T, out=self.scores)
+
+    def fill(self, value: float) -> None:
+        """Put `value` where a pair is no negative."""
+        numbers = np.arange(len(self.scores))
+        for never in self.block.never:
+            outside = (never < 0) | (never >= self.scores.shape[1])
+            self.scores[numbers[~outside], never[~outside]] = value
+        if self.block.keep is not None:
+            np.copyto(self.scores, value, where=~self.block.keep)
+
+    def exponentiate(self, shift: Array | None) -> None:
+        if shift is not None:
+            self.scores -= shift
+        np.exp(self.scores, out=self.scores)
+        self.fill(0.0)
+
+    def times_keys(self) -> Array:
+        """E [k, 1]."""
+        if self.keys.ndim == 3:
+            product = np.squeeze(self.scores[:, None, :] @ self.keys, axis=1)
+            return np.concatenate([product, self.scores.sum(axis=1)[:, None]], axis=1)
+        product: Array = self.scores @ self.worker.with_ones(self.keys)
+        return product  # noqa: RET504  typed
+
+    def pull(self, c: Array, product: Array, lo: int) -> None:
+        """Add what this block gives to the gradients; c (n, 1) is what e^d is multiplied by."""
+        worker, weighted = self.worker, c * self.anchors
+        worker.add(lo, self.block.anchors, c * product[:, :-1] / worker.tau)
+        if self.keys.ndim == 3:
+            worker.add(lo, self.block.keys, self.scores[:, :, None] * weighted[:, None, :])
+        else:
+            worker.accumulate(self.block.keys.name, self.scores, weighted)
+        along = np.sum(self.anchors * product[:, :-1], axis=1) - self.offset[:, 0] * product[:, -1]  # Σ_j e_j d_j
+        worker.add_shared("temperature", -np.sum(c[:, 0] * along) / worker.tau)
+
+
+def row_shift(tiles: Sequence[Tile]) -> Array:
+    """(n, 1) each row's largest difference among its negatives, 0 where it has none."""
+    for tile in tiles:
+        tile.fill(-np.inf)
+    largest: Array = np.maximum.reduce([tile.scores.max(axis=1, initial=-np.inf) for tile in tiles])
+    return np.where(np.isneginf(largest), 0, largest)[:, None].astype(largest.dtype)
+
+
+def row_losses(z: Array, shift: Array | None) -> tuple[Array, Array]:
+    """softplus(log Z + shift), and its derivative by d_j over e^{d_j − shift}; 0 where there is no negative."""
+    if shift is None:
+        return np.log1p(z), 1 / (1 + z)
+    some = z > 0
+    x = shift[:, 0] + np.log(np.where(some, z, 1))
+    t = np.exp(-np.abs(x))
+    sigmoid = np.where(x > 0, 1, t) / (1 + t)
+    losses = np.maximum(x, 0) + np.log1p(t)
+    return np.where(some, losses, 0), np.where(some, sigmoid / np.where(some, z, 1), 0)
+
+
+# --- all tiles -------------------------------------------------------------------------------------------------------
+
+
+def reach(direction: Direction, n: int) -> tuple[float, int, bool]:
+    """The largest difference that there can be, the number of candidates, and whether every number is finite."""
+    pair, blocks, _ = direction.rows.layout(0, n)
+    lengths = [largest_norm(block.anchors.values) * largest_norm(block.keys.values) for block in blocks]
+    lengths.append(largest_norm(pair.anchors.values) * largest_norm(pair.keys.values))
+    most = (2 * max(lengths) + abs(float(direction.rows.margin))) / float(direction.rows.tau)
+    return most, sum(block.keys.values.shape[-2] for block in blocks), bool(np.isfinite(most))
+
+
+def largest_norm(rows: Array) -> float:
+    return float(np.sqrt(np.max(np.einsum("...d,...d->...", rows, rows), initial=0.0)))
+
+
+def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, Array]] | None:
+    """The losses of all rows and, where there are weights, the gradients; None where the reference must do it."""
+    found = directions(plan.rows)
+    if found is None:
+        return None
+    common = Common(np.zeros(plan.queries, found[0].rows.tau.dtype), {}, {})
+    shared: dict[str, Array] = {}
+    for direction in found:
+        most, columns, finite = reach(direction, plan.queries)
+        if not finite:
+            return None
+        ceiling = float(np.log(np.finfo(direction.rows.tau.dtype).max))
+        safe = most + np.log(columns + 1) < ceiling - 8
+        height = tile_rows(columns, plan.block_size)
+        spans = [(lo, min(lo + height, plan.queries)) for lo in range(0, plan.queries, height)]
+        threads = min(threads_for(plan.queries * columns), len(spans))
+        workers = [Worker(direction, height, safe, weights, common) for _ in range(threads)]
+        with one_thread_each(threads):
+            visit(workers, spans)
+        for worker in workers:
+            add_all(shared, worker.shared)
+    return common.losses, add_all(shared, common.by_row)
+
+
+def visit(workers: Sequence[Worker], spans: Sequence[tuple[int, int]]) -> None:
+    """Let every worker visit its part of the tiles."""
+
+    def work(worker: Worker, part: Sequence[tuple[int, int]]) -> None:
+        with np.errstate(over="ignore", under="ignore"):
+            for span in part:
+                worker.run(*span)
+
+    if len(workers) == 1:
+        work(workers[0], spans)
+        return
+    with ThreadPoolExecutor(len(workers)) as pool:
+        parts = [spans[i :: len(workers)] for i in range(len(workers))]
+        list(pool.map(work, workers, parts))
+
+
+def add_all(total: dict[str, Array], parts: Mapping[str, Array]) -> dict[str, Array]:
+    """Add the parts to the total, name by name, in place where there is an array."""
+    for name, part in parts.items():
+        if name in total and total[name].ndim:
+            total[name] += part
+        else:
+            total[name] = total[name] + part if name in total else part
+    return total
+
+
+# --- the losses ------------------------------------------------------------------------------------------------------
+
+
+def checked(plan: Plan[Any]) -> Plan[Any]:
+    if not is_numpy_namespace(plan.xp):
+        raise TypeError(f"infonce_ref.backends.numpy takes NumPy's arrays, got {plan.xp.__name__}'s [input.array]")
+    return plan
+
+
+def value(plan: Plan[Any], device: Device) -> Any:
+    """The loss."""
+    found = contrast(checked(plan), None)
+    return reference.value(plan, device) if found is None else plan.reduction.apply(found[0])
+
+
+def value_and_grad(plan: Plan[Any], device: Device) -> Any:
+    """The loss and a named tuple of its gradients; for reduction="none" those of the sum of the entries."""
+    found = contrast(checked(plan), plan.reduction.transpose(1.0))
+    if found is None:
+        return reference.value_and_grad(plan, device)
+    losses, grads = found
+    return plan.reduction.apply(losses), plan.to_arguments(grads)
+
+
+def vjp(plan: Plan[Any], device: Device) -> Any:
+    """The loss and its pullback: a cotangent shaped as the loss → the named tuple of gradients."""
+    found = contrast(checked(plan), None)
+    if found is None:
+        return reference.vjp(plan, device)
+
+    def pullback(cotangent: Array | float) -> Any:
+        again = contrast(plan, plan.reduction.transpose(cotangent))
+        assert again is not None
+        return plan.to_arguments(again[1])
+
+    return plan.reduction.apply(found[0]), pullback
+
+
+class NumPyLoss(Loss[Any, Any]):
+    """A loss of the reference, carried out in tiles."""
+
+    forms: Mapping[str, Callable[[Plan[Any], Device], Any]] = {
+        "value": value, "value_and_grad": value_and_grad, "vjp": vjp
+    }  # fmt: skip
+
+    def __init__(self, loss: Loss[Any, Any]) -> None:
+        super().__init__(loss.plan)
+        vars(self)["__module__"] = __name__
+
+
+clip = NumPyLoss(infonce_ref.clip)
+dcl = NumPyLoss(infonce_ref.dcl)
+debiased = NumPyLoss(infonce_ref.debiased)
+gte = NumPyLoss(infonce_ref.gte)
+hard_negative = NumPyLoss(infonce_ref.hard_negative)
+info_nce = NumPyLoss(infonce_ref.info_nce)
+info_nce_from_logits = NumPyLoss(infonce_ref.info_nce_from_logits)
+mil_nce = NumPyLoss(infonce_ref.mil_nce)
+moco = NumPyLoss(infonce_ref.moco)
+n_pair = NumPyLoss(infonce_ref.n_pair)
+nt_xent = NumPyLoss(infonce_ref.nt_xent)
+siglip = NumPyLoss(infonce_ref.siglip)
+soft_nce = NumPyLoss(infonce_ref.soft_nce)
+sup_con = NumPyLoss(infonce_ref.sup_con)
+triplet = NumPyLoss(infonce_ref.triplet)

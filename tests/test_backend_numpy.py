@@ -1,0 +1,143 @@
+"""The NumPy backend: the reference's numbers and errors, in tiles, whatever their height and the number of threads."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import infonce_ref
+from infonce_ref.backends import _numpy
+from infonce_ref.backends import numpy as fast
+from infonce_ref.conformance.family import LOSSES
+from infonce_ref.conformance.problem import Problem
+from infonce_ref.conformance.run import check_loss
+from tests import families, problems
+from tests.libraries import HALF, Library
+from tests.problems import arguments, grid, outputs, worst
+
+on = pytest.mark.parametrize
+TILED = ("clip", "gte", "info_nce", "moco", "n_pair", "nt_xent")
+CASES: dict[str, tuple[Problem, Any]] = {
+    **{name: (p, problems) for name, p in problems.CASES.items()},
+    **{name: (p, families) for name, p in families.CASES.items() if p.loss in TILED},
+}
+
+
+def computed(case: str, library: Library, dtype: str, **more: Any) -> dict[str, np.ndarray]:
+    p, _ = CASES[case]
+    arrays, options = arguments(p, library, dtype)
+    return outputs(library, *getattr(fast, p.loss).value_and_grad(**arrays, **{**options, **more}))
+
+
+@on("case", CASES)
+@on("dtype", ["float64", "float32"])
+@on("block_size", [None, 2])
+def test_exact_within_the_bound(
+    numpy_library: Library, case: str, dtype: str, block_size: int | None, conforms: Callable[[float], None]
+) -> None:
+    """[stream.block] Loss and gradients are the oracle's within the bound, with tiles of any height."""
+    _, module = CASES[case]
+    got = computed(case, numpy_library, dtype, block_size=block_size)
+    conforms(worst(got, module.exact_answer(case), module.bounds_of(case, dtype)))
+
+
+@on("case", ["cosine", "in-batch+own", "clip: plain"])
+@on("dtype", HALF)
+def test_half_precision(numpy_library: Library, case: str, dtype: str, conforms: Callable[[float], None]) -> None:
+    """[dtype.half] Half precision is storage here too."""
+    _, module = CASES[case]
+    conforms(worst(computed(case, numpy_library, dtype), module.exact_answer(case), module.bounds_of(case, dtype)))
+
+
+@on("loss", TILED)
+def test_conforms_to_all_profiles(loss: str) -> None:
+    """[call.pure] [call.repeatable] The suite accepts it by the path that anyone's code takes, precise included."""
+    report = check_loss(getattr(fast, loss), loss, "numpy", profile="all")
+    assert report.exit_code == 0, report.verdict()
+    reference = check_loss(getattr(infonce_ref, loss), loss, "numpy", profile="all")
+    for profile in report.profiles:
+        ours, theirs = (max((r.r or 0.0 for r in x.of(profile)), default=0.0) for x in (report, reference))
+        assert ours <= max(2 * theirs, 0.05), profile
+
+
+def same(one: Any, other: Any) -> None:
+    for a, b in zip(one, other, strict=True):
+        if a is not None:
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@on("tau", [0.1, 0.001])
+@on("threads", [1, 2, 3])
+def test_tiles_and_threads_change_nothing(tau: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several tiles in several threads, with the fixed shift and with the rows' largest, agree with the reference."""
+    seen = []
+    monkeypatch.setattr(_numpy, "threads_for", lambda scores: threads)
+    original = _numpy.visit
+    monkeypatch.setattr(_numpy, "visit", lambda workers, spans: (seen.append(len(workers)), original(workers, spans)))
+    rng = np.random.default_rng(401)
+    q, k, n = rng.standard_normal((70, 5)), rng.standard_normal((70, 5)), rng.standard_normal((70, 2, 5))
+    m = rng.random((70, 72)) < 0.7
+    for arrays in ((q, k), (q, k, n)):
+        mask = m[:, : 70 + 2 * (len(arrays) - 2)]
+        options = {"temperature": tau, "candidate_mask": mask, "block_size": 16}
+        loss, grad = fast.info_nce.value_and_grad(*arrays, **options)
+        expected = infonce_ref.info_nce.value_and_grad(*arrays, **options)
+        same((loss, *grad), (expected[0], *expected[1]))
+        pulled = fast.info_nce.vjp(*arrays, **options)[1](2.0)
+        same(pulled, infonce_ref.info_nce.vjp(*arrays, **options)[1](2.0))
+    assert set(seen) == {threads}
+
+
+def test_threads_are_those_of_the_linear_algebra() -> None:
+    """Small problems take one; where threadpoolctl is, it counts them, and limits each to one while tiles run."""
+    pytest.importorskip("threadpoolctl")
+    assert _numpy.threads_for(100) == 1
+    with _numpy.blas().limit(limits=2):
+        assert _numpy.threads_for(2**24) in (1, 2)
+        with _numpy.one_thread_each(2):
+            assert _numpy.threads_for(2**24) == 1
+
+
+def test_what_is_not_finite_is_the_references() -> None:
+    """[rows.nonfinite] NaN where the reference has it, and nowhere else."""
+    q, k = (grid(np.random.default_rng(402 + i), 4, 3) for i in range(2))
+    q[1, 0] = np.nan
+    ours = fast.info_nce(q, k, reduction="none")
+    np.testing.assert_array_equal(np.isnan(ours), [False, True, False, False])
+
+
+def test_the_signature_and_the_errors_are_the_references() -> None:
+    """[input.shape] The same names, defaults and messages; arrays of another library are refused by name."""
+    for loss in LOSSES:
+        ours = getattr(fast, loss)
+        assert inspect.signature(ours) == inspect.signature(getattr(infonce_ref, loss))
+        assert pickle.loads(pickle.dumps(ours)) is ours
+    with pytest.raises(ValueError, match=r"temperature must be > 0 and finite, got -1.0 \[scale.temperature.domain\]"):
+        fast.info_nce(np.eye(2), np.eye(2), temperature=-1)
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"takes NumPy's arrays, got .*torch's \[input.array\]"):
+        fast.info_nce(torch.eye(2), torch.eye(2))
+
+
+def test_memory_grows_with_the_rows() -> None:
+    """[stream.block] At 4096 rows nothing of the size of the matrix of scores is held."""
+    rng = np.random.default_rng(403)
+    q, k = (rng.standard_normal((4096, 8)).astype(np.float32) for _ in range(2))
+    tracemalloc.start()
+    fast.info_nce.value_and_grad(q, k)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4096 * 4096 * 4 / 2
+
+
+def test_a_wrong_tile_is_noticed(numpy_library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks can fail: with the positive left among the negatives the worst r is beyond 1."""
+    monkeypatch.setattr(_numpy.Tile, "fill", lambda tile, value: None)
+    got = computed("cosine", numpy_library, "float64")
+    assert worst(got, problems.exact_answer("cosine"), problems.bounds_of("cosine", "float64")) > 1
