@@ -134,9 +134,17 @@ def usual_rows(given: Scored) -> Row:
     gradient = Ball(
         values.gradient(at),
         lse.share + onehot,
-        np.where(at.active, lse.share * lse.share_loss + 2 * eta, mpf(0)) + 2 * u * onehot,
+        np.where(at.active, lse.share * lse.share_loss + 2 * eta, mpf(0)) + (2 * u + minus_sum(given, values)) * onehot,
     )
     return Row(loss[:, 0].where(live), gradient.where(live[:, None] & at.active))
+
+
+def minus_sum(given: Scored, values: RowValues) -> Array:
+    """What the positive's gradient loses as minus the sum of the negatives'; info_nce's bounds leave it out."""
+    if given.problem.loss == "info_nce" and given.problem.logit_bias is None:
+        return mpf(0)
+    count = given.at.negative.sum(axis=1, keepdims=True).astype(object)
+    return given.rounding.gamma(count) * values.odds / (1 + values.odds)
 
 
 def less_positive(given: Scored) -> Ball:
