@@ -51,7 +51,7 @@ class Direction(NamedTuple):
 
 def directions(rows: Any) -> list[Direction] | None:
     """What the rows are made of; None if that isn't what tiles are for."""
-    parts = [rows.one, rows.other] if isinstance(rows, MeanOf) else [rows]
+    parts: list[Any] = [rows.one, rows.other] if isinstance(rows, MeanOf) else [rows]
     if not all(isinstance(part, Contrasted) and part.level is None and tileable(part.layout(0, 1)) for part in parts):
         return None
     return [Direction(part, 1 / len(parts)) for part in parts]
@@ -203,8 +203,8 @@ class Tile:
         if self.keys.ndim == 3:
             product = np.squeeze(self.scores[:, None, :] @ self.keys, axis=1)
             return np.concatenate([product, self.scores.sum(axis=1)[:, None]], axis=1)
-        product: Array = self.scores @ self.worker.with_ones(self.keys)
-        return product  # noqa: RET504  typed
+        result: Array = np.matmul(self.scores, self.worker.with_ones(self.keys))
+        return result
 
     def pull(self, c: Array, product: Array, lo: int) -> None:
         """Add what this block gives to the gradients; c (n, 1) is what e^d is multiplied by."""
