@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from infonce_ref.conformance.mutants.textbook import Textbook, as_function
+from infonce_ref.conformance.mutants.textbook import Steps, as_function
 
-Steps = TypeVar("Steps", bound=type[Textbook])
+Wrong = TypeVar("Wrong", bound=type[Steps])
 
 FULL = ("float64", "float32")
 HALF = ("float16", "bfloat16")
@@ -52,11 +52,11 @@ def mutant(
     wrong_in: tuple[str, ...] = FULL,
     classes: tuple[str, ...],
     single: str = "",
-) -> Callable[[Steps], Steps]:
+) -> Callable[[Wrong], Wrong]:
     """Enter the decorated steps into the list of wrong implementations."""
 
-    def enter(steps: Steps) -> Steps:
-        REGISTRY.append(Mutant(name, as_function(steps), story, means, "info_nce", seen, wrong_in, classes, single))
+    def enter(steps: Wrong) -> Wrong:
+        REGISTRY.append(Mutant(name, as_function(steps), story, means, steps.name, seen, wrong_in, classes, single))
         return steps
 
     return enter
