@@ -64,6 +64,8 @@ class Check:
     dtype: str
     note: str
     judge: Callable[[Session], Outcome]
+    question: Question | None = field(default=None, compare=False)  # where it asks one thing, for its numbers
+    outputs: tuple[str, ...] = ()
 
     def run(self, session: Session) -> Outcome:
         """The outcome; what the target declares not to have isn't asked, nor what this way of asking can't show."""
@@ -154,6 +156,8 @@ def values(question: Question, outputs: tuple[str, ...], name: str, level: str =
         dtype=question.dtype,
         note=question.note,
         judge=judge,
+        question=question,
+        outputs=outputs,
     )
 
 
