@@ -44,12 +44,17 @@ def reference_may(path: Path, name: str) -> bool:
 
 
 def backend_may(path: Path, name: str) -> bool:
-    """backends: the reference, the library that the file is named for, and no other; __init__.py none at all."""
+    """backends: the reference, the library that the file is named for, and no other; __init__.py none at all.
+
+    NumPy's may ask threadpoolctl, if it is there, how many threads the linear algebra has.
+    """
     if within(name, "infonce_ref"):
         return not within(name, "infonce_ref.conformance")
     if path.name == "__init__.py" and name == "dynamic":  # loading one by its name when it is asked for
         return True
-    return standard(name) or within(name, "array_api_compat") or within(name, path.stem.removeprefix("_"))
+    library = path.stem.removeprefix("_").split("_")[0]  # _torch.py, _torch_tiles.py
+    threads = library == "numpy" and within(name, "threadpoolctl")
+    return standard(name) or threads or within(name, "array_api_compat", library)
 
 
 def suite_may(path: Path, name: str) -> bool:
