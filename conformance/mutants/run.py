@@ -142,9 +142,9 @@ def prepared(question: Question) -> Question:
 
 def examine(mutant: Mutant, checks: Exam | None = None) -> Result:
     """All checks that the mutant doesn't pass, asked through the suite's own adapter with torch."""
-    checks = checks or exam()
+    checks = checks or exam(mutant.loss)
     purities.forget()
-    runner = LocalRunner(mutant.function, "torch")
+    runner = LocalRunner(mutant.function, "torch", loss=mutant.loss)
     kills = [*failures(AskOnce(runner), checks.numbers), *failures(Session(runner), checks.calls)]
     return Result(mutant, tuple(kills))
 

@@ -1,0 +1,1 @@
+"""Wrong implementations of the losses beside info_nce."""
