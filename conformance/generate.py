@@ -27,6 +27,7 @@ from infonce_ref.conformance.bounds import BoundTooLoose, Level, bound
 from infonce_ref.conformance.cases import candidates, core, edges, errors, variants
 from infonce_ref.conformance.cases.case import Case, Cases, outputs
 from infonce_ref.conformance.cases.family import bags, labels, pairs, queries, views
+from infonce_ref.conformance.intact import identity
 from infonce_ref.conformance.oracle import agree, definition, second
 from infonce_ref.conformance.problem import FORMATS
 
@@ -71,12 +72,6 @@ def vector(slug: str, case: Case) -> dict[str, Any]:
         "problem": problem,
         **answers(slug, case),
     }
-
-
-def identity(slug: str, problem: Mapping[str, Any]) -> str:
-    """The slug and the first 8 hex digits of the SHA-256 of the problem: other inputs, another id."""
-    canonical = json.dumps(problem, sort_keys=True, separators=(",", ":"))
-    return f"{slug}#{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
 
 
 def answers(slug: str, case: Case) -> dict[str, Any]:

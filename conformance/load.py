@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
+from infonce_ref.conformance import intact
+from infonce_ref.conformance.adapters.resolve import Unusable
 from infonce_ref.conformance.problem import Problem
 from infonce_ref.conformance.question import Answers, Question
 
@@ -44,9 +45,10 @@ def digest(loss: str, root: Any = None) -> str:
 def vector_questions(loss: str, root: Any = None) -> Iterator[Question]:
     """Every vector in each of its dtypes."""
     for name, content in sources(loss, root):
-        document = json.loads(content)
-        if document["edition"] != EDITION:
-            raise ValueError(f"{name} is of edition {document['edition']}, this suite of {EDITION}")
+        try:
+            document = intact.document(content, loss, EDITION)
+        except ValueError as error:
+            raise Unusable(f"the suite's vectors are damaged, in {loss}/{name}: {error}") from error
         for vector in document["vectors"]:
             for dtype in vector["dtypes"]:
                 yield _question(vector, dtype, f"{loss}.{document['class']}")
