@@ -1,0 +1,347 @@
+"""The losses on PyTorch tensors: the reference's definitions, carried out by tiles, with gradients by autograd.
+
+A loss takes the arguments of the reference's loss of that name, refuses what that refuses, and can be differentiated
+any number of times:
+
+>>> import torch
+>>> from infonce_ref.backends import torch as fast
+>>> query = torch.eye(2, requires_grad=True)
+>>> loss = fast.info_nce(query, torch.eye(2), temperature=0.5)
+>>> print(f"{loss.item():.6f}")  # log(1 + e^{-1/0.5})
+0.126928
+>>> loss.backward()
+>>> query.grad.shape
+torch.Size([2, 2])
+>>> loss, grad = fast.info_nce.value_and_grad(torch.eye(2), torch.eye(2), temperature=0.5)
+>>> print(f"{grad.temperature.item():.6f}")  # sigmoid(-1/0.5) / 0.5**2
+0.476812
+
+`backward` of a mean or a sum multiplies gradients that the forward pass has already found, for the inputs that need
+one; that of reduction="none" visits the tiles again. A second derivative is that of the reference's code, as is
+everything under torch.compile, on tensor subclasses, and of plans that the tiles don't run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+import infonce_ref
+from infonce_ref.backends import _torch_plans as plans
+from infonce_ref.backends._torch_tiles import runs, visit
+from infonce_ref.loss import Loss, Plan, RowGrads
+from infonce_ref.queue import KeyQueue
+
+P = ParamSpec("P")
+G = TypeVar("G")
+
+HALF = (torch.float16, torch.bfloat16)
+SCALAR = ("mean", "sum")  # the reductions whose row weights are known before the cotangent is
+
+# Whose gradient the rows of a name go into, where that isn't the argument of that name alone.
+ARGUMENTS = {
+    "query": ("query", "bilinear_weight"),
+    "negative_keys": ("negative_keys", "queue"),
+    "views": ("view_a", "view_b"),
+    "partners": ("view_a", "view_b"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A call of a loss, less its tensors. No tuple, which torch.func would take for a tree of arguments."""
+
+    loss: TorchLoss[Any, Any]
+    names: tuple[str, ...]  # of the tensors
+    others: dict[str, Any]
+    wanted: tuple[str, ...]  # whose gradients are asked for
+
+    def arguments(self, tensors: Sequence[Tensor]) -> dict[str, Any]:
+        return {**dict(zip(self.names, tensors, strict=True)), **self.others}
+
+    @property
+    def foreseen(self) -> bool:
+        """The gradients, but for a factor, can be found along with the loss."""
+        return bool(self.wanted) and self.others.get("reduction", "mean") in SCALAR
+
+    def asked_for(self, rows: str) -> bool:
+        return any(name in self.wanted for name in ARGUMENTS.get(rows, (rows,)))
+
+    def choose(self, gradients: Any) -> tuple[Tensor, ...]:
+        return tuple(getattr(gradients, name) for name in self.wanted)
+
+    def value(self, tensors: Sequence[Tensor]) -> Tensor:
+        plan = self.loss.plan(self.arguments(tensors))
+        return plan.reduction.apply(passed(plan, None, self.asked_for)[0])  # type: ignore[no-any-return]
+
+    def value_and_gradients(self, tensors: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        plan = self.loss.plan(self.arguments(tensors))
+        losses, total = passed(plan, plan.reduction.transpose(1.0), self.asked_for)
+        return plan.reduction.apply(losses), self.choose(plan.to_arguments(total))
+
+    def gradients(self, cotangent: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The gradients once more, for any cotangent of the value."""
+        plan = self.loss.plan(self.arguments(tensors))
+        _, total = passed(plan, plan.reduction.transpose(cotangent), self.asked_for)
+        return self.choose(plan.to_arguments(total))
+
+    def differentiable_gradients(self, cotangent: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The gradients by the reference's code, which can be differentiated itself."""
+        _, pullback = self.loss.reference.vjp(**self.arguments(tensors))
+        return self.choose(pullback(cotangent))
+
+
+def passed(plan: Plan[Any], weights: Tensor | None, wanted: Callable[[str], bool]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The losses of a plan's rows and the gradients of what they see: by tiles, or block by block by its own code."""
+    if runs(plan.rows):
+        losses, gradients = visit(plan, weights, wanted, unit=isinstance(plan, plans.UnitPlan))
+        return losses, {} if weights is None else gradients.complete(plan)
+    visits = [plan.rows(lo, hi) for lo, hi in plan.spans] if weights is None else []
+    if weights is None:
+        return plan.join([losses for losses, _ in visits]), {}
+    return by_blocks(plan, weights)
+
+
+def by_blocks(plan: Plan[Any], weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The losses and gradients of a plan, by its own code."""
+    losses: list[Tensor] = []
+    total: dict[str, Tensor] = {}
+
+    def pulled(lo: int, hi: int) -> RowGrads:
+        block, pullback = plan.rows(lo, hi)
+        losses.append(block)
+        return pullback(weights[lo:hi])
+
+    plan._replace(to_arguments=total.update).total(pulled(lo, hi) for lo, hi in plan.spans)
+    return plan.join(losses), total
+
+
+class Value(torch.autograd.Function):
+    """The loss; and, where their factor is all that is unknown, the gradients that its backward will multiply."""
+
+    @staticmethod
+    def forward(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        if call.foreseen:
+            loss, gradients = call.value_and_gradients(tensors)
+            return loss, *gradients
+        return (call.value(tensors),)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.call, *tensors = inputs
+        _, *gradients = output
+        ctx.mark_non_differentiable(*gradients)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *gradients)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        call: Call = ctx.call
+        if cotangent is None:
+            return (None,) * (1 + len(call.names))
+        saved = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            found = dict(zip(call.wanted, Gradient.apply(call, cotangent, *saved), strict=True))
+        else:
+            found = dict(zip(call.wanted, Gradient.forward(call, cotangent, *saved), strict=True))
+        return None, *(found.get(name) for name in call.names)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
+        return one_by_one(Value, info.batch_size, in_dims, inputs)
+
+
+class Gradient(torch.autograd.Function):
+    """What `Value` pulls back, itself differentiable."""
+
+    @staticmethod
+    def forward(call: Call, cotangent: Tensor, *saved: Tensor) -> tuple[Tensor, ...]:
+        tensors, gradients = saved[: len(call.names)], saved[len(call.names) :]
+        if gradients:
+            return tuple(g * cotangent for g in gradients)
+        with full_precision(cotangent):
+            return call.gradients(cotangent, tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.call, cotangent, *saved = inputs
+        ctx.save_for_backward(cotangent, *saved[: len(ctx.call.names)])
+        ctx.others = len(saved) - len(ctx.call.names)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        call: Call = ctx.call
+        cotangent, *tensors = ctx.saved_tensors
+        places = [call.names.index(name) for name in call.wanted]
+
+        def gradients(cotangent: Tensor, *differentiable: Tensor) -> tuple[Tensor, ...]:
+            everything = list(tensors)
+            for place, x in zip(places, differentiable, strict=True):
+                everything[place] = x
+            return call.differentiable_gradients(cotangent, everything)
+
+        with full_precision(cotangent):
+            _, pullback = torch.func.vjp(gradients, cotangent, *(tensors[place] for place in places))
+            of_cotangent, *found = pullback(cotangents)
+        by_name = dict(zip(call.wanted, found, strict=True))
+        return None, of_cotangent, *(by_name.get(name) for name in call.names), *(None,) * ctx.others
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
+        return one_by_one(Gradient, info.batch_size, in_dims, inputs)
+
+
+def one_by_one(
+    function: type[torch.autograd.Function], batch: int, in_dims: tuple[int | None, ...], inputs: tuple[Any, ...]
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """The function of each member of a batch: a problem by itself."""
+    members = [
+        function.apply(*(x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims, strict=True)))
+        for i in range(batch)
+    ]
+    results = tuple(torch.stack(of_all) for of_all in zip(*members, strict=True))
+    return results, (0,) * len(results)
+
+
+def full_precision(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """No autocast: the dtypes are the reference's."""
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return contextlib.nullcontext()
+    return torch.autocast(kind, enabled=False)
+
+
+class TorchLoss(Generic[P, G]):
+    """A loss of the reference for PyTorch: the same arguments, the same errors, gradients by autograd as well."""
+
+    name: str
+
+    def __init__(self, reference: Loss[P, G], quick: plans.Quick | None = None) -> None:
+        self.reference, self.quick, self.name = reference, quick, reference.name
+        self.__name__ = self.__qualname__ = reference.name
+        self.__module__ = __name__
+        self.__signature__ = inspect.signature(reference)
+        self.__doc__ = f"`infonce_ref.{self.name}` on PyTorch tensors. Arguments, result and errors are described there."
+        parameters = self.__signature__.parameters.values()
+        self.positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+
+    def __repr__(self) -> str:
+        return f"<torch loss {self.name}>"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        """The loss; differentiable."""
+        if torch.compiler.is_compiling():
+            return self.reference(*args, **kwargs)  # type: ignore[no-any-return]
+        given = self.named(args, kwargs)
+        tensors = {name: x for name, x in given.items() if isinstance(x, Tensor)}
+        if not all(type(x) in PLAIN for x in tensors.values()):
+            return self.reference(**given)  # type: ignore[call-arg, no-any-return]
+        for x in tensors.values():
+            if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
+                with torch.autocast(x.device.type, enabled=False):
+                    return self.differentiable(given, widened(tensors))
+            break
+        if any(x.dtype in HALF for x in tensors.values()):
+            self.checked(given, tensors)
+            return self.differentiable(given, widened(tensors))
+        return self.differentiable(given, tensors)
+
+    def value_and_grad(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Tensor, G]:
+        """The loss and a named tuple of its gradients; for reduction="none" those of the sum of the entries."""
+        with torch.no_grad():
+            plan = self.plan(self.named(args, kwargs))
+            losses, total = passed(plan, plan.reduction.transpose(1.0), everything)
+            return plan.reduction.apply(losses), plan.to_arguments(total)
+
+    def vjp(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Tensor, Callable[[Tensor | float], G]]:
+        """The loss and its pullback: a cotangent shaped as the loss → the named tuple of gradients.
+
+        For a mean or a sum the pullback multiplies gradients that are already there; for reduction="none" it visits
+        the tiles again.
+        """
+        given = self.named(args, kwargs)
+        with torch.no_grad():
+            plan = self.plan(given)
+            scalar = given.get("reduction", "mean") in SCALAR
+            losses, total = passed(plan, plan.reduction.transpose(1.0) if scalar else None, everything)
+
+        def pullback(cotangent: Tensor | float) -> G:
+            with torch.no_grad():
+                if scalar:
+                    return plan.to_arguments({name: g * cotangent for name, g in total.items()})
+                _, found = passed(plan, plan.reduction.transpose(cotangent), everything)
+                return plan.to_arguments(found)
+
+        return plan.reduction.apply(losses), pullback
+
+    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by name; what no signature allows, the reference refuses."""
+        given = dict(zip(self.positional, args, strict=False))
+        if len(args) > len(self.positional) or not kwargs.keys() <= self.__signature__.parameters.keys() - given.keys():
+            self.__signature__.bind(*args, **kwargs)
+        given.update(kwargs)
+        if isinstance(given.get("queue"), KeyQueue):
+            given["queue"] = given["queue"].keys
+        return given
+
+    def plan(self, given: Mapping[str, Any]) -> Plan[G]:
+        quick = self.quick(given) if self.quick is not None else None
+        return self.reference.plan(**given) if quick is None else quick  # type: ignore[call-arg]
+
+    def checked(self, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Refuses what the reference refuses, at the cost of shapes only."""
+        if len({x.device for x in tensors.values()}) > 1:
+            self.reference.plan(**given)  # type: ignore[call-arg]
+        shapes = {name: torch.empty_like(x, device="meta") for name, x in tensors.items()}
+        self.reference.plan(**{**given, **shapes})  # type: ignore[arg-type]
+
+    def differentiable(self, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
+        others = {name: x for name, x in given.items() if name not in tensors}
+        wanted: tuple[str, ...] = ()
+        if torch.is_grad_enabled():
+            traced = torch._C._are_functorch_transforms_active()  # under which a tensor may not know what it needs
+            wanted = tuple(name for name, x in tensors.items() if self.needs_gradient(name, x, traced))
+        loss, *_ = Value.apply(Call(self, tuple(tensors), others, wanted), *tensors.values())
+        return loss  # type: ignore[no-any-return]
+
+    def needs_gradient(self, name: str, x: Tensor, traced: bool) -> bool:
+        return (x.requires_grad or (traced and x.is_floating_point())) and name not in CONSTANTS
+
+
+PLAIN = (Tensor, torch.nn.Parameter)
+CONSTANTS = ("sample_weight", "targets")  # floating, and without a gradient
+
+
+def everything(name: str) -> bool:
+    return True
+
+
+def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Half precision is storage: in float32, with a gradient that comes back as it was stored."""
+    return {name: x.float() if x.dtype in HALF else x for name, x in tensors.items()}
+
+
+info_nce = TorchLoss(infonce_ref.info_nce, plans.info_nce)
+clip = TorchLoss(infonce_ref.clip, plans.clip)
+nt_xent = TorchLoss(infonce_ref.nt_xent, plans.nt_xent)
+moco = TorchLoss(infonce_ref.moco)
+gte = TorchLoss(infonce_ref.gte)
+n_pair = TorchLoss(infonce_ref.n_pair)
+sup_con = TorchLoss(infonce_ref.sup_con)
+mil_nce = TorchLoss(infonce_ref.mil_nce)
+soft_nce = TorchLoss(infonce_ref.soft_nce)
+dcl = TorchLoss(infonce_ref.dcl)
+debiased = TorchLoss(infonce_ref.debiased)
+hard_negative = TorchLoss(infonce_ref.hard_negative)
+siglip = TorchLoss(infonce_ref.siglip)
+triplet = TorchLoss(infonce_ref.triplet)
+info_nce_from_logits = TorchLoss(infonce_ref.info_nce_from_logits)

@@ -1,0 +1,295 @@
+"""Tiles: a plan's losses and gradients from blocks of at most some hundred rows of scores, each held only while it is
+visited: three products a tile, one exponential, everything else on vectors.
+
+What is computed is the reference's plan: who is whose negative, temperature and margin come from its layout. The sums
+are e^{d − shift} with a shift a row. Where no d can be large the shift is 0, since d already is the difference to the
+positive: then L = log1p Z and ∂L/∂d = e / (1 + Z). Else, and wherever a value can't be read without waiting for a
+device, it is the row's largest d.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from infonce_ref.contrast import Contrasted, MeanOf
+from infonce_ref.link import softplus, softplus_link
+from infonce_ref.loss import Plan
+from infonce_ref.scores import Block, Pair, Rows
+
+Wanted: TypeAlias = Callable[[str], bool]  # whether somebody asks for the gradient of the rows of that name
+
+# With |d| below this, e^d and 1 / (1 + Z) keep 14 decades (float32) from under- and overflow for weights and rows.
+LARGEST_UNSHIFTED = {torch.float32: 40.0, torch.float64: 300.0}
+ORDINARY = (1e-3, 1e3)  # the largest norm of the rows, for the same reason
+
+
+def runs(rows: object) -> bool:
+    """Whether the tiles compute these rows: one positive each, the link a softplus, no bias."""
+    if isinstance(rows, MeanOf):
+        return runs(rows.one) and runs(rows.other)
+    if not isinstance(rows, Contrasted) or rows.level is not None:
+        return False
+    pair, blocks, link = rows.layout(0, 1)
+    return link is softplus_link and pair.bias is None and all(block.bias is None for block in blocks)
+
+
+def visit(plan: Plan[Any], weights: Tensor | None, wanted: Wanted, unit: bool = False) -> tuple[Tensor, Gradients]:
+    """The losses of all rows and, with row weights, the gradients by name. `unit`: all rows have norm ≤ 1."""
+    gradients = Gradients(plan.queries, wanted)
+    return contrast(plan.rows, plan.queries, plan.block_size, weights, gradients, unit), gradients
+
+
+def contrast(
+    rows: Any, queries: int, block_size: int, weights: Tensor | None, gradients: Gradients, unit: bool
+) -> Tensor:
+    """The losses of all rows; their gradients are added to those given."""
+    if isinstance(rows, MeanOf):
+        half = None if weights is None else weights / 2
+        one = contrast(rows.one, queries, block_size, half, gradients, unit)
+        return (one + contrast(rows.other, queries, block_size, half, gradients, unit)) / 2
+    tile = Tile(rows, queries, block_size, gradients, unit)
+    spans = [(lo, min(lo + tile.rows_at_once, queries)) for lo in range(0, queries, tile.rows_at_once)]
+    losses = [tile.visit(lo, hi, None if weights is None else weights[lo:hi]) for lo, hi in spans]
+    return losses[0] if len(losses) == 1 else torch.cat(losses)
+
+
+class Gradients:
+    """Gradients of whole arrays by name, to which the tiles add."""
+
+    def __init__(self, queries: int, wanted: Wanted) -> None:
+        self.queries, self.wanted = queries, wanted
+        self.total: dict[str, Tensor] = {}
+
+    def of(self, rows: Rows, lo: int, hi: int) -> Tensor:
+        """Where the gradient of these rows, lo … hi − 1 of those visited or shared by all, is added up."""
+        shape = (self.queries, *rows.values.shape[1:]) if rows.by_row else rows.values.shape
+        whole = self.total.get(rows.name)
+        if whole is None:
+            whole = self.total[rows.name] = rows.values.new_zeros(shape)
+        return whole[lo:hi] if rows.by_row else whole
+
+    def add(self, rows: Rows, lo: int, hi: int, factor: Tensor, values: Tensor) -> None:
+        """Adds each row's factor times its values."""
+        if not self.wanted(rows.name):
+            return
+        if rows.scatter is None:
+            self.of(rows, lo, hi).addcmul_(factor, values)
+        else:
+            whole = rows.scatter(factor * values)
+            self.total[rows.name] = self.total[rows.name] + whole if rows.name in self.total else whole
+
+    def add_number(self, name: str, value: Tensor) -> None:
+        self.total[name] = self.total[name] + value if name in self.total else value
+
+    def complete(self, plan: Plan[Any]) -> dict[str, Tensor]:
+        """With zeros, which take no room, for what nobody asked for."""
+        for rows in arrays_of(plan.rows, plan.queries):
+            if rows.name not in self.total:
+                n = self.queries if rows.by_row else rows.values.shape[0]
+                self.total[rows.name] = rows.values.new_zeros(()).expand(n, *rows.values.shape[1:])
+        for name in ("temperature", "margin"):
+            if name not in self.total:
+                self.total[name] = self.total[next(iter(self.total))].new_zeros(())
+        return self.total
+
+
+def arrays_of(rows: Any, queries: int) -> list[Rows]:
+    """Everything that takes part in the rows and has a gradient."""
+    if isinstance(rows, MeanOf):
+        return [*arrays_of(rows.one, queries), *arrays_of(rows.other, queries)]
+    pair, blocks, _ = rows.layout(0, queries)
+    return [pair.anchors, pair.keys, *(part for b in blocks for part in (b.anchors, b.keys))]
+
+
+class Exponentials(NamedTuple):
+    """e^{d − shift} of each block, 0 where the pair is nobody's; their row sums; the losses."""
+
+    e: list[Tensor]
+    z: Tensor
+    losses: Tensor
+    slope: Tensor  # σ / Z: ∂L/∂d_j = slope · e_j
+
+
+class Tile:
+    """What the tiles of a pass have in common."""
+
+    def __init__(self, rows: Contrasted, queries: int, block_size: int, gradients: Gradients, unit: bool) -> None:
+        self.layout, self.tau, self.margin, self.gradients = rows.layout, rows.tau, rows.margin, gradients
+        whole = rows.layout(0, queries)
+        columns = [columns_of(block) for block in whole.blocks]
+        like = whole.pair.anchors.values
+        self.rows_at_once = min(queries, block_size, rows_at_once(like, sum(columns)))
+        self.shifted = not unshifted(whole.pair, whole.blocks, self.tau, self.margin, unit)
+        self.room = [like.new_empty((self.rows_at_once, c)) for c in columns]
+
+    def visit(self, lo: int, hi: int, weights: Tensor | None) -> Tensor:
+        """The losses of rows lo … hi − 1, and their gradients where they have weights."""
+        pair, blocks, _ = self.layout(lo, hi)
+        q, k = pair.anchors.values, pair.keys.values
+        positive = ((q * k).sum(-1, keepdim=True) - self.margin) / self.tau
+        room = self.room if hi - lo == self.rows_at_once else [r[: hi - lo] for r in self.room]
+        d = [scores(b, positive, self.tau, out) for b, out in zip(blocks, room, strict=True)]
+        inside = pair.keys.scatter is None
+        e = shifted(blocks, d, inside) if self.shifted else unshifted_exp(blocks, d, inside)
+        if weights is not None:
+            self.pull(lo, hi, pair, blocks, e, weights[:, None], positive)
+        return e.losses[:, 0]
+
+    def pull(
+        self, lo: int, hi: int, pair: Pair, blocks: Sequence[Block], e: Exponentials, weights: Tensor, positive: Tensor
+    ) -> None:
+        """Adds the gradients of the tile."""
+        g = self.gradients
+        slope = weights * e.slope
+        total = slope * e.z  # Σ_j ∂L/∂d_j
+        slope, row_total = slope / self.tau, total / self.tau
+        by_anchors = torch.zeros_like(slope)
+        number = g.wanted("temperature")
+        for block, x in zip(blocks, e.e, strict=True):
+            anchors, keys = block.anchors.values, block.keys.values
+            if g.wanted(block.anchors.name) or number:
+                spread = torch.bmm(x[:, None, :], keys)[:, 0, :] if keys.ndim == 3 else torch.mm(x, keys)
+                g.add(block.anchors, lo, hi, slope, spread)
+                if number:
+                    by_anchors += (anchors * spread).sum(-1, keepdim=True)
+            if g.wanted(block.keys.name):
+                of_keys = g.of(block.keys, lo, hi)
+                if keys.ndim == 3:
+                    of_keys.addcmul_((slope * x)[:, :, None], anchors[:, None, :])
+                else:
+                    of_keys.addmm_(x.mT, slope * anchors)
+        g.add(pair.anchors, lo, hi, -row_total, pair.keys.values)
+        g.add(pair.keys, lo, hi, -row_total, pair.anchors.values)
+        if number:
+            # Σ_j G_j d_j: what the keys, spread over the rows, have in common with the anchors, less the positives.
+            g.add_number("temperature", (row_total * positive - slope * by_anchors / self.tau).sum())
+        if g.wanted("margin"):
+            g.add_number("margin", row_total.sum())
+
+
+def rows_at_once(like: Tensor, columns: int) -> int:
+    """So many that a tile stays near the caches of a processor; of a device, that it is kept busy."""
+    few, many, scores_at_once = (256, 1024, 2**21) if like.device.type == "cpu" else (256, 8192, 2**26)
+    return max(few, min(many, scores_at_once // max(columns, 1)))
+
+
+def columns_of(block: Block) -> int:
+    return int(block.keys.values.shape[-2])
+
+
+def readable(x: Tensor) -> bool:
+    """A number of it can be read without waiting for a device, or being traced."""
+    return x.device.type == "cpu" and type(x) in (Tensor, torch.nn.Parameter)
+
+
+def unshifted(pair: Pair, blocks: Sequence[Block], tau: Tensor, margin: Tensor, unit: bool) -> bool:
+    """Whether every difference to a positive is known to be small."""
+    if not readable(pair.anchors.values):
+        return False
+    columns = sum(columns_of(block) for block in blocks)
+    largest = 2.0 if unit else farthest(pair, blocks)
+    bound = (largest + abs(margin.item())) / tau.item() + math.log(max(columns, 1)) if tau.item() != 0 else math.inf
+    return 0 <= bound < LARGEST_UNSHIFTED[tau.dtype]  # False for NaN
+
+
+def farthest(pair: Pair, blocks: Sequence[Block]) -> float:
+    """The most that an inner product can differ from the positive's; inf where rows are out of the ordinary."""
+    largest: dict[int, float] = {}
+
+    def norm(rows: Rows) -> float:
+        if id(rows.values) not in largest:
+            x = rows.values
+            largest[id(x)] = torch.linalg.vector_norm(x, dim=-1).max().item() if x.numel() else ORDINARY[0]
+        return largest[id(rows.values)]
+
+    products = [norm(b.anchors) * norm(b.keys) for b in blocks]
+    products.append(norm(pair.anchors) * norm(pair.keys))
+    ordinary = all(ORDINARY[0] <= x <= ORDINARY[1] for x in largest.values())
+    return max(products) + products[-1] if ordinary else math.inf
+
+
+def scores(block: Block, positive: Tensor, tau: Tensor, out: Tensor) -> Tensor:
+    """d: every score of the block less the positive's."""
+    anchors, keys = block.anchors.values / tau, block.keys.values
+    if keys.ndim == 3:
+        return torch.sub(torch.bmm(keys, anchors[:, :, None])[:, :, 0], positive, out=out)
+    return torch.addmm(positive, anchors, keys.mT, beta=-1, out=out)
+
+
+def put(x: Tensor, columns: Tensor, value: float, inside: bool) -> None:
+    """Writes the value into one column of each row, or nowhere where there is no such column."""
+    if not inside:
+        there = ((columns >= 0) & (columns < x.shape[1]))[:, None]
+        columns = columns.clamp(0, x.shape[1] - 1)
+        index = columns[:, None]
+        x.scatter_(1, index, torch.where(there, torch.full_like(x[:, :1], value), x.gather(1, index)))
+        return
+    x.scatter_(1, columns[:, None], value)
+
+
+def unshifted_exp(blocks: Sequence[Block], d: Sequence[Tensor], inside: bool) -> Exponentials:
+    """e^d in place of d; L = log1p Z."""
+    for block, x in zip(blocks, d, strict=True):
+        x.exp_()
+        if block.keep is not None:
+            x.masked_fill_(~block.keep, 0.0)
+        for columns in block.never:
+            put(x, columns, 0.0, inside)
+    z = sum_of_rows(d)
+    return Exponentials(list(d), z, torch.log1p(z), 1 / (1 + z))
+
+
+def sum_of_rows(blocks: Sequence[Tensor]) -> Tensor:
+    sums = [x.sum(-1, keepdim=True) for x in blocks]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+
+
+def shifted(blocks: Sequence[Block], d: Sequence[Tensor], inside: bool) -> Exponentials:
+    """e^{d − max d} in place of d; 0 for a row without negatives."""
+    some = None
+    for block, x in zip(blocks, d, strict=True):
+        there = leave_out(block, x, inside)
+        some = there if some is None else some | there
+    filled = [x.amax(-1, keepdim=True) for x in d if x.shape[-1]]
+    if some is None or not filled:
+        nothing = (d[0] if d else torch.empty(0)).new_zeros((d[0].shape[0], 1))
+        return Exponentials(list(d), nothing, nothing, nothing)
+    largest = filled[0] if len(filled) == 1 else torch.stack(filled).amax(0)
+    largest = torch.where(some, largest, 0.0)
+    for x in d:
+        x.sub_(largest).exp_()
+    z = sum_of_rows(d)
+    losses, sigmoid = softplus(torch, largest + torch.log(torch.where(some, z, 1.0)))
+    return Exponentials(
+        list(d), z, torch.where(some, losses, 0.0), torch.where(some, sigmoid / torch.where(some, z, 1.0), 0.0)
+    )
+
+
+def leave_out(block: Block, d: Tensor, inside: bool) -> Tensor:
+    """Sets d to −∞ where the pair is nobody's; (n, 1) bool: the row has a negative in this block."""
+    lowest = -math.inf
+    if block.keep is not None:
+        keep = block.keep.clone()
+        for columns in block.never:
+            put_false(keep, columns, inside)
+        d.masked_fill_(~keep, lowest)
+        return keep.any(-1, keepdim=True)
+    count = torch.full_like(d[:, :1], d.shape[1]) if d.shape[1] else d.new_zeros((d.shape[0], 1))
+    for columns in block.never:
+        put(d, columns, lowest, inside)
+        count -= ((columns >= 0) & (columns < d.shape[1]))[:, None].to(d.dtype)
+    return count > 0
+
+
+def put_false(keep: Tensor, columns: Tensor, inside: bool) -> None:
+    if inside:
+        keep.scatter_(1, columns[:, None], False)
+        return
+    there = ((columns >= 0) & (columns < keep.shape[1]))[:, None]
+    index = columns.clamp(0, keep.shape[1] - 1)[:, None]
+    keep.scatter_(1, index, keep.gather(1, index) & ~there)
