@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infonce_ref.conformance.bounds import Level, bound
+from infonce_ref.conformance.bounds import Level, bound, flushed
 from infonce_ref.conformance.oracle import Answer, definition
 from infonce_ref.conformance.problem import FORMATS, Problem
 from tests.problems import grid
@@ -160,5 +160,7 @@ def exact_answer(case: str) -> Answer:
 
 
 @cache
-def bounds_of(case: str, dtype: str, level: Level = "textbook") -> dict[str, np.ndarray]:
-    return bound(CASES[case].in_dtype(dtype), FORMATS[dtype], level)
+def bounds_of(case: str, dtype: str, level: Level = "textbook", flushing: bool = False) -> dict[str, np.ndarray]:
+    """The bounds; where the device takes subnormal numbers for zero, as XLA does on the CPU, with that allowed for."""
+    target = flushed(FORMATS[dtype]) if flushing else FORMATS[dtype]
+    return bound(CASES[case].in_dtype(dtype), target, level)

@@ -57,7 +57,7 @@ def test_loss_and_gradients_are_exact_within_the_bound(
     [logits.rows]
     """
     got = value_and_grad(CASES[case], library, dtype)
-    conforms(worst(got, exact_answer(case), bounds_of(case, dtype)))
+    conforms(worst(got, exact_answer(case), bounds_of(case, dtype, flushing=library.name == "jax")))
 
 
 @on("dtype", FULL)
