@@ -160,9 +160,8 @@ class Loss(Generic[P, G]):
             function.__doc__ = how.__doc__
             return function
 
-        vars(self).update(
-            {name: carried_out(how) for name, how in self.forms.items()}, name=plan.__name__, plan=plan, __wrapped__=plan
-        )
+        carried = {name: carried_out(how) for name, how in self.forms.items()}
+        vars(self).update(carried, name=plan.__name__, plan=plan, __wrapped__=plan)
         vars(self).update({name: getattr(plan, name) for name in functools.WRAPPER_ASSIGNMENTS})
 
     def __setattr__(self, name: str, value: object) -> None:
