@@ -167,12 +167,7 @@ class ProcessRunner:
             self.close()
             return accident.reply
         self.deaths = 0
-        if "garbage" in reply and isinstance(self.wire, TextWire):  # what no JSON wire can say
-            return {"garbage": f"not an answer: {reply['garbage']}"}
-        try:
-            return checked(reply)
-        except ValueError as error:
-            return {"garbage": f"not an answer: {error}"}
+        return received(reply, self.wire)
 
     def next(self, seconds: float, wanted: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
         """The next message that is `wanted`; other lines are noise, up to a limit."""
@@ -246,6 +241,16 @@ class ProcessRunner:
 
     def __del__(self) -> None:
         self.close()
+
+
+def received(message: Mapping[str, Any], wire: JsonWire | TextWire) -> dict[str, Any]:
+    """The reply that a message is, or that it is none."""
+    if "garbage" in message and isinstance(wire, TextWire):  # what no JSON wire can say
+        return {"garbage": f"not an answer: {message['garbage']}"}
+    try:
+        return checked(message)
+    except ValueError as error:
+        return {"garbage": f"not an answer: {error}"}
 
 
 class ChildRunner(ProcessRunner):
