@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sklearn", reason="the examples' data comes with scikit-learn")
-
 ROOT = Path(__file__).parents[1]
 on = pytest.mark.parametrize
 
