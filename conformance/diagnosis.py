@@ -26,16 +26,14 @@ if TYPE_CHECKING:
 
 EXPLAINED = 0.9  # of the failing outputs, and of the failures that a hypothesis expects
 ENOUGH = 3  # checks that a hypothesis must explain to be named
-PROBES = 6  # failing problems on which all hypotheses are tried
+GLANCE, PROBES = 2, 8  # failing problems of which a hypothesis must explain something, and half
 FAILING, PASSING = 40, 40  # problems on which the few are tried that are left then
 LEFT = 12  # how many that may be
 LARGE = 3000  # numbers in a problem that isn't replayed
 SHOWN = 3
 
-# The two sides of a comparison each err by a bound at most, where both were computed in one format; a wrong formula may
-# err by a little more than the right one, for which the bound was made.
-SLACK = 4.0
-ROUNDINGS = 64.0  # of the largest number of a row: what a bound of 0 leaves out
+SLACK = 2.0  # bounds: each side errs by one at most, where both were computed in one format
+ROUNDINGS = 64.0  # of a row's largest number: what a bound of 0 leaves out; and what a bound is of it at most, usually
 
 CAREFUL = ("edges", "precise", "errors")  # profiles that ask for more than the formula
 
@@ -63,11 +61,13 @@ class Observed:
     def tolerance(self, predicted: np.ndarray) -> np.ndarray:
         """How far from `predicted` an implementation may be that computes just this.
 
-        Errors grow with the numbers: the bound of the right answer is enlarged by the ratio of the largest numbers.
+        Errors grow with the numbers that they are made among: the bound of the right answer is enlarged where the
+        prediction is larger than the right answer and than the numbers that its bound allows for.
         """
-        size, right = _size(predicted), _size(self.truth.hi)
+        size = _size(predicted)
+        natural = np.maximum(_size(self.truth.hi), _size(self.bound) / (ROUNDINGS * self.unit))
         with np.errstate(all="ignore"):
-            larger = np.where(right > 0.0, np.maximum(1.0, size / right), 1.0)
+            larger = np.where(natural > 0.0, np.maximum(1.0, size / natural), 1.0)
         return SLACK * larger * self.bound + ROUNDINGS * self.unit * size
 
     def equals(self, predicted: np.ndarray | None) -> bool:
@@ -156,13 +156,19 @@ class Score:
     """What a hypothesis does with the evidence."""
 
     explained: set[tuple[str, str]] = field(default_factory=set)  # (check, output): fails, as it predicts
+    alike: set[tuple[str, str]] = field(default_factory=set)  # fails by so little that it is near both
     missed: set[tuple[str, str]] = field(default_factory=set)  # fails otherwise
     refuted: set[tuple[str, str]] = field(default_factory=set)  # passes, where it predicts a failure
 
     @property
     def share(self) -> float:
-        """Of the failures."""
+        """Of the failures that can tell."""
         return len(self.explained) / max(1, len(self.explained) + len(self.missed))
+
+    @property
+    def told(self) -> bool:
+        """Whether at least half of the failures can tell."""
+        return len(self.alike) <= len(self.explained) + len(self.missed)
 
     @property
     def borne_out(self) -> float:
@@ -175,7 +181,7 @@ class Score:
 
     @property
     def good(self) -> bool:
-        return self.share >= EXPLAINED and self.borne_out >= EXPLAINED
+        return self.share >= EXPLAINED and self.borne_out >= EXPLAINED and self.told and self.checks >= ENOUGH
 
 
 class Comparison:
@@ -191,15 +197,23 @@ class Comparison:
             self.asked[key] = None if predict is None else _guarded(predict, case.situation)
         return self.asked[key]
 
-    def explains(self, hypothesis: Hypothesis, case: Case, item: Observed) -> bool:
-        """Whether it gives the same wrong numbers: in float64, or in the dtype asked, whose overflow it may be."""
-        for native in (False, True):
-            if native and (hypothesis.native is None or case.question.dtype == "float64"):
-                break
-            found = (self.predicted(hypothesis, case, native) or {}).get(item.output)
-            if found is not None and item.equals(found) and item.refutes(found):
-                return True
-        return False
+    def told(self, hypothesis: Hypothesis, case: Case, item: Observed) -> str:
+        """What it does to a failure: whether it gives these numbers in float64, or else in the dtype that was asked.
+
+        The latter is for what float64 doesn't show: overflow, and digits that are lost.
+        """
+        told = self._told(hypothesis, case, item, False)
+        found = (self.predicted(hypothesis, case, False) or {}).get(item.output)
+        hidden = found is None or not item.refutes(found) or not np.all(np.isfinite(item.got))
+        if told != "explained" and hidden and hypothesis.native is not None and case.question.dtype != "float64":
+            return max(told, self._told(hypothesis, case, item, True), key=("missed", "alike", "explained").index)
+        return told
+
+    def _told(self, hypothesis: Hypothesis, case: Case, item: Observed, native: bool) -> str:
+        found = (self.predicted(hypothesis, case, native) or {}).get(item.output)
+        if found is None or not item.equals(found):
+            return "missed"
+        return "explained" if item.refutes(found) else "alike"
 
     def score(self, hypothesis: Hypothesis, cases: Iterable[Case], kinds: Iterable[str]) -> Score:
         """Over the outputs of these kinds."""
@@ -210,7 +224,7 @@ class Comparison:
                     continue
                 key = (item.check, item.output)
                 if item.wrong:
-                    (score.explained if self.explains(hypothesis, case, item) else score.missed).add(key)
+                    getattr(score, self.told(hypothesis, case, item)).add(key)
                 elif item.refutes((self.predicted(hypothesis, case, False) or {}).get(item.output)):
                     score.refuted.add(key)
         return score
@@ -266,8 +280,8 @@ class Diagnosis:
 Tick = Callable[[int, int], None]  # how many of how many
 
 
-def diagnose(report: Report, tick: Tick = lambda done, all_: None) -> Diagnosis:
-    """What the failures of `report` are, as far as they are known mistakes."""
+def diagnose(report: Report, tick: Tick = lambda done, every: None, search: Search | None = None) -> Diagnosis:
+    """What the failures of `report` are, as far as they are known mistakes; a `search` may be used again."""
     failed = [result for result in report.results if result.failed]
     if not failed:
         return Diagnosis()
@@ -278,7 +292,7 @@ def diagnose(report: Report, tick: Tick = lambda done, all_: None) -> Diagnosis:
         cases = full
     if not any(case.wrong for case in cases):
         return Diagnosis(tuple(only_careful(report, failed)))
-    return Diagnosis(tuple(Search(report.loss, tick).findings(cases)))
+    return Diagnosis(tuple((search or Search(report.loss, tick)).findings(cases)))
 
 
 def only_careful(report: Report, failed: Sequence[Result]) -> Iterator[Finding]:
@@ -304,7 +318,7 @@ CARE: Mapping[str, str] = {
 class Search:
     """For the hypotheses that explain some cases."""
 
-    def __init__(self, loss: str, tick: Tick) -> None:
+    def __init__(self, loss: str, tick: Tick = lambda done, every: None) -> None:
         self.loss, self.tick = loss, tick
         self.comparison = Comparison()
         self.hypotheses, self.missing = known(loss)
@@ -336,12 +350,14 @@ class Search:
         """The finding about the outputs of these kinds, if there is one."""
         failing = spread([case for case in cases if _fail([case], kinds)], FAILING)
         passing = spread([case for case in cases if not _fail([case], kinds)], PASSING)
-        probes = spread(failing, PROBES)
+        probes = spread(failing, PROBES)  # float64's come first
         simple = self.tried(self.hypotheses, probes, kinds)
         best = self.best(simple, failing, passing, kinds)
         if not best:
             both = (combined(h, c) for h in self.hypotheses if h.rank for c in conventions(self.loss))
             best = self.best(self.tried(both, probes, kinds), failing, passing, kinds)
+        if len(best) > 1:
+            best = self.best(best, cases, (), kinds)
         return self.finding(best, cases, kinds) if best else None
 
     def tried(self, hypotheses: Iterable[Hypothesis], probes: Sequence[Case], kinds: tuple[str, ...]) -> list[Hypothesis]:
@@ -349,6 +365,8 @@ class Search:
         scores = []
         for number, hypothesis in enumerate(hypotheses):
             self.tick(number, len(self.hypotheses))
+            if not self.comparison.score(hypothesis, probes[:GLANCE], kinds).explained:
+                continue
             score = self.comparison.score(hypothesis, probes, kinds)
             if score.share >= 0.5:
                 scores.append((-len(score.explained), hypothesis.rank, number, hypothesis))
@@ -359,7 +377,7 @@ class Search:
     ) -> list[Hypothesis]:
         """Those that explain the most, and enough; several where the evidence can't tell them apart, simplest first."""
         scores = [(self.comparison.score(h, (*failing, *passing), kinds), h) for h in hypotheses]
-        good = [(score, h) for score, h in scores if score.good and score.checks >= ENOUGH]
+        good = [(score, h) for score, h in scores if score.good]
         if not good:
             return []
         most = max(len(score.explained) - len(score.refuted) for score, _ in good)
@@ -369,8 +387,8 @@ class Search:
     def finding(self, best: Sequence[Hypothesis], cases: Sequence[Case], kinds: tuple[str, ...]) -> Finding | None:
         """In words, with all failing cases counted."""
         first = best[0]
-        score = self.comparison.score(first, cases, kinds)
         failing = [case for case in cases if _fail([case], kinds)]
+        score = self.comparison.score(first, failing, kinds)
         vectors = {case.question.id for case in failing}
         missed = {c.question.id for c in failing for o in c.observed if (o.check, o.output) in score.missed}
         what = SUBJECTS[kinds[0]] if len(kinds) == 1 else "outputs"
@@ -382,7 +400,7 @@ class Search:
         others = [h.means for h in best[1:] if h.means != first.means][:SHOWN]
         if others:
             sentences.append("The same numbers here: " + "; ".join(f"'{words}'" for words in others) + ".")
-        checks = sorted({check for check, _ in score.explained})
+        checks = sorted({check for check, _ in score.explained | score.alike})
         return Finding(tuple(sentences), tuple(h.id for h in best), tuple(checks))
 
     def none(self, cases: Sequence[Case]) -> Finding:
@@ -414,10 +432,10 @@ def _fail(cases: Iterable[Case], kinds: tuple[str, ...]) -> bool:
 
 
 def spread(cases: Sequence[Case], most: int) -> list[Case]:
-    """At most so many of the cases, of as many kinds as there are: one of each, then the next."""
-    groups: dict[tuple[str, str], list[Case]] = defaultdict(list)
+    """At most so many of the cases, of as many kinds as there are: one of each, then the next; first the finest."""
+    groups: dict[tuple[float, str], list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda c: (c.size, c.question.id, c.question.dtype)):
-        groups[(case.question.kind, case.question.dtype)].append(case)
+        groups[FORMATS[case.question.dtype].unit, case.question.kind].append(case)
     turns = [(place, name, case) for name, group in groups.items() for place, case in enumerate(group)]
     return [case for _, _, case in sorted(turns, key=lambda turn: turn[:2])[:most]]
 
