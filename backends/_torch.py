@@ -24,9 +24,8 @@ everything under torch.compile, on tensor subclasses, and of plans that the tile
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
@@ -44,23 +43,24 @@ G = TypeVar("G")
 HALF = (torch.float16, torch.bfloat16)
 SCALAR = ("mean", "sum")  # the reductions whose row weights are known before the cotangent is
 
-# Whose gradient the rows of a name go into, where that isn't the argument of that name alone.
-ARGUMENTS = {
-    "query": ("query", "bilinear_weight"),
-    "negative_keys": ("negative_keys", "queue"),
-    "views": ("view_a", "view_b"),
-    "partners": ("view_a", "view_b"),
+# What the gradients of an argument are made of, where that isn't the rows of its name alone.
+ROWS = {
+    "bilinear_weight": ("query",),
+    "queue": ("negative_keys",),
+    "view_a": ("views", "partners"),
+    "view_b": ("views", "partners"),
 }
 
 
-@dataclasses.dataclass(frozen=True)
 class Call:
     """A call of a loss, less its tensors. No tuple, which torch.func would take for a tree of arguments."""
 
-    loss: TorchLoss[Any, Any]
-    names: tuple[str, ...]  # of the tensors
-    others: dict[str, Any]
-    wanted: tuple[str, ...]  # whose gradients are asked for
+    def __init__(
+        self, loss: TorchLoss[Any, Any], names: tuple[str, ...], others: dict[str, Any], wanted: tuple[str, ...]
+    ) -> None:
+        """`names` of the tensors, and the names of those whose gradients are asked for."""
+        self.loss, self.names, self.others, self.wanted = loss, names, others, wanted
+        self.rows = [row for name in wanted for row in ROWS.get(name, (name,))]
 
     def arguments(self, tensors: Sequence[Tensor]) -> dict[str, Any]:
         return {**dict(zip(self.names, tensors, strict=True)), **self.others}
@@ -70,25 +70,22 @@ class Call:
         """The gradients, but for a factor, can be found along with the loss."""
         return bool(self.wanted) and self.others.get("reduction", "mean") in SCALAR
 
-    def asked_for(self, rows: str) -> bool:
-        return any(name in self.wanted for name in ARGUMENTS.get(rows, (rows,)))
-
     def choose(self, gradients: Any) -> tuple[Tensor, ...]:
         return tuple(getattr(gradients, name) for name in self.wanted)
 
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         plan = self.loss.plan(self.arguments(tensors))
-        return plan.reduction.apply(passed(plan, None, self.asked_for)[0])  # type: ignore[no-any-return]
+        return plan.reduction.apply(passed(plan, None, ())[0])  # type: ignore[no-any-return]
 
     def value_and_gradients(self, tensors: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         plan = self.loss.plan(self.arguments(tensors))
-        losses, total = passed(plan, plan.reduction.transpose(1.0), self.asked_for)
+        losses, total = passed(plan, plan.reduction.transpose(1.0), self.rows)
         return plan.reduction.apply(losses), self.choose(plan.to_arguments(total))
 
     def gradients(self, cotangent: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The gradients once more, for any cotangent of the value."""
         plan = self.loss.plan(self.arguments(tensors))
-        _, total = passed(plan, plan.reduction.transpose(cotangent), self.asked_for)
+        _, total = passed(plan, plan.reduction.transpose(cotangent), self.rows)
         return self.choose(plan.to_arguments(total))
 
     def differentiable_gradients(self, cotangent: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -97,11 +94,12 @@ class Call:
         return self.choose(pullback(cotangent))
 
 
-def passed(plan: Plan[Any], weights: Tensor | None, wanted: Callable[[str], bool]) -> tuple[Tensor, dict[str, Tensor]]:
+def passed(plan: Plan[Any], weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, dict[str, Tensor]]:
     """The losses of a plan's rows and the gradients of what they see: by tiles, or block by block by its own code."""
-    if runs(plan.rows):
-        losses, gradients = visit(plan, weights, wanted, unit=isinstance(plan, plans.UnitPlan))
-        return losses, {} if weights is None else gradients.complete(plan)
+    unit = isinstance(plan, plans.UnitPlan)
+    if unit or runs(plan.rows):
+        losses, gradients = visit(plan, weights, wanted, unit)
+        return losses, gradients.total
     visits = [plan.rows(lo, hi) for lo, hi in plan.spans] if weights is None else []
     if weights is None:
         return plan.join([losses for losses, _ in visits]), {}
@@ -123,7 +121,30 @@ def by_blocks(plan: Plan[Any], weights: Tensor) -> tuple[Tensor, dict[str, Tenso
 
 
 class Value(torch.autograd.Function):
-    """The loss; and, where their factor is all that is unknown, the gradients that its backward will multiply."""
+    """The loss. Where nothing but a factor of its gradients is unknown, its backward multiplies them by it."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Tensor:
+        ctx.call = call
+        loss, gradients = call.value_and_gradients(tensors) if call.foreseen else (call.value(tensors), ())
+        ctx.save_for_backward(*tensors, *gradients)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        call: Call = ctx.call
+        if cotangent is None:
+            return (None,) * (1 + len(call.names))
+        saved = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            found = dict(zip(call.wanted, Gradient.apply(call, cotangent, *saved), strict=True))
+        else:
+            found = dict(zip(call.wanted, Gradient.forward(call, cotangent, *saved), strict=True))
+        return None, *(found.get(name) for name in call.names)
+
+
+class Traced(torch.autograd.Function):
+    """The same for torch.func, which wants what is saved for `backward` to be an output."""
 
     @staticmethod
     def forward(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -140,22 +161,11 @@ class Value(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *gradients)
 
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        call: Call = ctx.call
-        if cotangent is None:
-            return (None,) * (1 + len(call.names))
-        saved = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            found = dict(zip(call.wanted, Gradient.apply(call, cotangent, *saved), strict=True))
-        else:
-            found = dict(zip(call.wanted, Gradient.forward(call, cotangent, *saved), strict=True))
-        return None, *(found.get(name) for name in call.names)
+    backward = Value.backward
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
-        return one_by_one(Value, info.batch_size, in_dims, inputs)
-
+        return one_by_one(Traced, info.batch_size, in_dims, inputs)
 
 class Gradient(torch.autograd.Function):
     """What `Value` pulls back, itself differentiable."""
@@ -306,12 +316,14 @@ class TorchLoss(Generic[P, G]):
 
     def differentiable(self, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
         others = {name: x for name, x in given.items() if name not in tensors}
+        traced = torch._C._are_functorch_transforms_active()  # under which a tensor may not know what it needs
         wanted: tuple[str, ...] = ()
         if torch.is_grad_enabled():
-            traced = torch._C._are_functorch_transforms_active()  # under which a tensor may not know what it needs
             wanted = tuple(name for name, x in tensors.items() if self.needs_gradient(name, x, traced))
-        loss, *_ = Value.apply(Call(self, tuple(tensors), others, wanted), *tensors.values())
-        return loss  # type: ignore[no-any-return]
+        call = Call(self, tuple(tensors), others, wanted)
+        if traced:
+            return Traced.apply(call, *tensors.values())[0]  # type: ignore[no-any-return]
+        return Value.apply(call, *tensors.values()) if wanted else call.value(tuple(tensors.values()))
 
     def needs_gradient(self, name: str, x: Tensor, traced: bool) -> bool:
         return (x.requires_grad or (traced and x.is_floating_point())) and name not in CONSTANTS
@@ -321,8 +333,12 @@ PLAIN = (Tensor, torch.nn.Parameter)
 CONSTANTS = ("sample_weight", "targets")  # floating, and without a gradient
 
 
-def everything(name: str) -> bool:
-    return True
+class Everything(Container[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+everything = Everything()
 
 
 def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ device, it is the row's largest d.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -21,7 +21,7 @@ from infonce_ref.link import softplus, softplus_link
 from infonce_ref.loss import Plan
 from infonce_ref.scores import Block, Pair, Rows
 
-Wanted: TypeAlias = Callable[[str], bool]  # whether somebody asks for the gradient of the rows of that name
+Wanted: TypeAlias = Container[str]  # the names of what somebody asks the gradient of
 
 # With |d| below this, e^d and 1 / (1 + Z) keep 14 decades (float32) from under- and overflow for weights and rows.
 LARGEST_UNSHIFTED = {torch.float32: 40.0, torch.float64: 300.0}
@@ -75,35 +75,21 @@ class Gradients:
 
     def add(self, rows: Rows, lo: int, hi: int, factor: Tensor, values: Tensor) -> None:
         """Adds each row's factor times its values."""
-        if not self.wanted(rows.name):
-            return
-        if rows.scatter is None:
+        if rows.name not in self.wanted:
+            self.leave_out(rows)
+        elif rows.scatter is None:
             self.of(rows, lo, hi).addcmul_(factor, values)
         else:
-            whole = rows.scatter(factor * values)
-            self.total[rows.name] = self.total[rows.name] + whole if rows.name in self.total else whole
+            self.add_whole(rows.name, rows.scatter(factor * values))
 
-    def add_number(self, name: str, value: Tensor) -> None:
+    def add_whole(self, name: str, value: Tensor) -> None:
         self.total[name] = self.total[name] + value if name in self.total else value
 
-    def complete(self, plan: Plan[Any]) -> dict[str, Tensor]:
-        """With zeros, which take no room, for what nobody asked for."""
-        for rows in arrays_of(plan.rows, plan.queries):
-            if rows.name not in self.total:
-                n = self.queries if rows.by_row else rows.values.shape[0]
-                self.total[rows.name] = rows.values.new_zeros(()).expand(n, *rows.values.shape[1:])
-        for name in ("temperature", "margin"):
-            if name not in self.total:
-                self.total[name] = self.total[next(iter(self.total))].new_zeros(())
-        return self.total
-
-
-def arrays_of(rows: Any, queries: int) -> list[Rows]:
-    """Everything that takes part in the rows and has a gradient."""
-    if isinstance(rows, MeanOf):
-        return [*arrays_of(rows.one, queries), *arrays_of(rows.other, queries)]
-    pair, blocks, _ = rows.layout(0, queries)
-    return [pair.anchors, pair.keys, *(part for b in blocks for part in (b.anchors, b.keys))]
+    def leave_out(self, rows: Rows) -> None:
+        """Zeros, which take no room, for what nobody asks for."""
+        if rows.name not in self.total:
+            n = self.queries if rows.by_row else rows.values.shape[0]
+            self.total[rows.name] = rows.values.new_zeros(()).expand(n, *rows.values.shape[1:])
 
 
 class Exponentials(NamedTuple):
@@ -120,7 +106,7 @@ class Tile:
 
     def __init__(self, rows: Contrasted, queries: int, block_size: int, gradients: Gradients, unit: bool) -> None:
         self.layout, self.tau, self.margin, self.gradients = rows.layout, rows.tau, rows.margin, gradients
-        whole = rows.layout(0, queries)
+        whole = self.whole = rows.layout(0, queries)
         columns = [columns_of(block) for block in whole.blocks]
         like = whole.pair.anchors.values
         self.rows_at_once = min(queries, block_size, rows_at_once(like, sum(columns)))
@@ -129,7 +115,7 @@ class Tile:
 
     def visit(self, lo: int, hi: int, weights: Tensor | None) -> Tensor:
         """The losses of rows lo … hi − 1, and their gradients where they have weights."""
-        pair, blocks, _ = self.layout(lo, hi)
+        pair, blocks, _ = self.whole if hi - lo == self.gradients.queries else self.layout(lo, hi)
         q, k = pair.anchors.values, pair.keys.values
         positive = ((q * k).sum(-1, keepdim=True) - self.margin) / self.tau
         room = self.room if hi - lo == self.rows_at_once else [r[: hi - lo] for r in self.room]
@@ -148,28 +134,28 @@ class Tile:
         slope = weights * e.slope
         total = slope * e.z  # Σ_j ∂L/∂d_j
         slope, row_total = slope / self.tau, total / self.tau
-        by_anchors = torch.zeros_like(slope)
-        number = g.wanted("temperature")
+        number = "temperature" in g.wanted
+        of_temperature = row_total * positive if number else row_total
         for block, x in zip(blocks, e.e, strict=True):
             anchors, keys = block.anchors.values, block.keys.values
-            if g.wanted(block.anchors.name) or number:
+            if number or block.anchors.name in g.wanted:
                 spread = torch.bmm(x[:, None, :], keys)[:, 0, :] if keys.ndim == 3 else torch.mm(x, keys)
                 g.add(block.anchors, lo, hi, slope, spread)
                 if number:
-                    by_anchors += (anchors * spread).sum(-1, keepdim=True)
-            if g.wanted(block.keys.name):
-                of_keys = g.of(block.keys, lo, hi)
-                if keys.ndim == 3:
-                    of_keys.addcmul_((slope * x)[:, :, None], anchors[:, None, :])
-                else:
-                    of_keys.addmm_(x.mT, slope * anchors)
+                    of_temperature = of_temperature - slope * (anchors * spread).sum(-1, keepdim=True) / self.tau
+            else:
+                g.leave_out(block.anchors)
+            if block.keys.name not in g.wanted:
+                g.leave_out(block.keys)
+            elif keys.ndim == 3:
+                g.of(block.keys, lo, hi).addcmul_((slope * x)[:, :, None], anchors[:, None, :])
+            else:
+                g.of(block.keys, lo, hi).addmm_(x.mT, slope * anchors)
         g.add(pair.anchors, lo, hi, -row_total, pair.keys.values)
         g.add(pair.keys, lo, hi, -row_total, pair.anchors.values)
-        if number:
-            # Σ_j G_j d_j: what the keys, spread over the rows, have in common with the anchors, less the positives.
-            g.add_number("temperature", (row_total * positive - slope * by_anchors / self.tau).sum())
-        if g.wanted("margin"):
-            g.add_number("margin", row_total.sum())
+        # Σ_j G_j d_j: what the keys, spread over the rows, have in common with the anchors, less the positives.
+        g.add_whole("temperature", of_temperature.sum() if number else self.tau.new_zeros(()))
+        g.add_whole("margin", row_total.sum() if "margin" in g.wanted else self.tau.new_zeros(()))
 
 
 def rows_at_once(like: Tensor, columns: int) -> int:
