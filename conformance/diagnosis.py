@@ -68,7 +68,8 @@ class Observed:
         natural = np.maximum(_size(self.truth.hi), _size(self.bound) / (ROUNDINGS * self.unit))
         with np.errstate(all="ignore"):
             larger = np.where(natural > 0.0, np.maximum(1.0, size / natural), 1.0)
-        return SLACK * larger * self.bound + ROUNDINGS * self.unit * size
+        far: np.ndarray = SLACK * larger * self.bound + ROUNDINGS * self.unit * size
+        return far
 
     def equals(self, predicted: np.ndarray | None) -> bool:
         """Whether it is what is predicted, infinities and NaN included."""
@@ -92,7 +93,8 @@ class Observed:
 def _size(x: np.ndarray) -> np.ndarray:
     """The largest finite magnitude of each row."""
     magnitude = np.where(np.isfinite(x), np.abs(x), 0.0)
-    return np.max(magnitude, axis=-1, keepdims=True, initial=0.0) if x.ndim else magnitude
+    largest: np.ndarray = np.max(magnitude, axis=-1, keepdims=True, initial=0.0) if x.ndim else magnitude
+    return largest
 
 
 @dataclass
@@ -311,7 +313,7 @@ CARE: Mapping[str, str] = {
         "Right within the bounds that every sound evaluation keeps; this is the textbook formula in this precision, "
         "logsumexp less the positive, which loses the digits of a tiny loss."
     ),
-    "edges": "Right on ordinary input: this is the textbook formula, and what fails are edges that it takes no care of.",
+    "edges": "Right on ordinary input: this is the textbook formula, which takes no care of the edges that fail.",
 }
 
 
@@ -360,7 +362,9 @@ class Search:
             best = self.best(best, cases, (), kinds)
         return self.finding(best, cases, kinds) if best else None
 
-    def tried(self, hypotheses: Iterable[Hypothesis], probes: Sequence[Case], kinds: tuple[str, ...]) -> list[Hypothesis]:
+    def tried(
+        self, hypotheses: Iterable[Hypothesis], probes: Sequence[Case], kinds: tuple[str, ...]
+    ) -> list[Hypothesis]:
         """Those that explain at least half of what is wrong in the probes, best first."""
         scores = []
         for number, hypothesis in enumerate(hypotheses):
@@ -438,4 +442,3 @@ def spread(cases: Sequence[Case], most: int) -> list[Case]:
         groups[FORMATS[case.question.dtype].unit, case.question.kind].append(case)
     turns = [(place, name, case) for name, group in groups.items() for place, case in enumerate(group)]
     return [case for _, _, case in sorted(turns, key=lambda turn: turn[:2])[:most]]
-

@@ -7,8 +7,8 @@ import json
 import math
 import platform
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, Outcome, S
 from infonce_ref.conformance.load import EDITION
 
 if TYPE_CHECKING:
+    from infonce_ref.conformance.diagnosis import Diagnosis
     from infonce_ref.conformance.known import KnownFailures
 
 FAILING = ("fail", "error", "timeout")
@@ -47,6 +48,7 @@ class Result:
     outcome: Outcome
     known: str | None = None  # why it is expected to fail
     replies: tuple[Mapping[str, Any], ...] = ()  # the raw outputs that it was judged by
+    diagnosis: tuple[str, ...] = ()  # what the mistake seems to be
 
     @property
     def status(self) -> Status:
@@ -105,6 +107,8 @@ class Result:
             }
         if self.known is not None:
             line["known"] = self.known
+        if self.diagnosis:
+            line["diagnosis"] = list(self.diagnosis)
         line["raw"] = [{key: value for key, value in reply.items() if key != "id"} for reply in self.replies]
         return line
 
@@ -136,6 +140,7 @@ class Report:
     date: datetime.date = field(default_factory=datetime.date.today)
     results: list[Result] = field(default_factory=list)
     capabilities: list[str] = field(default_factory=list)  # where what is declared isn't what was found
+    diagnosed: Diagnosis | None = None  # once someone has asked for it
 
     def header(self) -> dict[str, Any]:
         return {
@@ -165,6 +170,7 @@ class Report:
             "capabilities": list(self.capabilities),
             "stale": self.stale,
             "exit": int(self.exit_code),
+            **({"diagnosis": self.diagnosed.to_json()} if self.diagnosed and self.diagnosed.findings else {}),
         }
 
     def counts(self, profile: str | None = None) -> Counter[str]:
@@ -215,6 +221,20 @@ class Report:
             most = max((rates(clause, result.part) for clause in result.clauses), default=())
             blame[result.check.id] = tuple(c for c in result.clauses if rates(c, result.part) == most)
         return blame
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """Which known mistake the failures are; worked out when it is first asked for."""
+        return self.diagnose()
+
+    def diagnose(self, tick: Callable[[int, int], None] = lambda done, every: None) -> Diagnosis:
+        """The same, telling how many hypotheses of how many have been tried; each failure is told what is its own."""
+        from infonce_ref.conformance.diagnosis import diagnose
+
+        if self.diagnosed is None:
+            self.diagnosed = found = diagnose(self, tick)
+            self.results = [replace(r, diagnosis=found.of(r.check.id)) if r.wrong else r for r in self.results]
+        return self.diagnosed
 
     def failures(self, profiles: Iterable[str] | None = None) -> list[Result]:
         """The failures that count: those that aren't known."""

@@ -55,6 +55,9 @@ def add_verdict_options(judge: argparse.ArgumentParser) -> None:
     outputs.add_options(judge)
     judge.add_argument("--failures", action="store_true", help="show every failure")
     judge.add_argument(
+        "--no-diagnosis", dest="diagnosis", action="store_false", help="don't look for the mistake that failures show"
+    )
+    judge.add_argument(
         "--known", type=Path, metavar="FILE", help=f"failures that are known (default: {DEFAULT_FILE}, if it is there)"
     )
     judge.add_argument("--write-known", type=Path, metavar="FILE", help="draft that file from what fails")
@@ -134,6 +137,9 @@ def give_verdict(arguments: argparse.Namespace, report: Report, options: Options
                 write(out, result.record())
 
             run(session, checks, report, tell)
+            if arguments.diagnosis and report.failures():
+                task = bar.add_task("comparing with known mistakes", total=None)
+                report.diagnose(lambda done, every: bar.update(task, completed=done, total=every))
             write(out, report.footer())
     finally:
         session.close()

@@ -35,7 +35,6 @@ class Named:
     """A mutant, and what the diagnosis says of it."""
 
     mutant: Mutant
-    loss: str
     failing: int
     diagnosis: Diagnosis
 
@@ -47,10 +46,6 @@ class Named:
     @property
     def alone(self) -> bool:
         return self.diagnosis.named == (self.mutant.id,)
-
-
-def loss_of(mutant: Mutant) -> str:
-    return str(getattr(mutant, "loss", "info_nce"))
 
 
 def of_numbers(mutants: Sequence[Mutant] = MUTANTS) -> list[Mutant]:
@@ -67,9 +62,8 @@ def examined(function: Any, loss: str, framework: str = "torch") -> Report:
 
 
 def named(mutant: Mutant, search: Search) -> Named:
-    loss = loss_of(mutant)
-    report = examined(mutant.function, loss)
-    return Named(mutant, loss, sum(r.failed for r in report.results), diagnose(report, search=search))
+    report = examined(mutant.function, mutant.loss)
+    return Named(mutant, sum(r.failed for r in report.results), diagnose(report, search=search))
 
 
 def page(results: Sequence[Named]) -> str:
@@ -79,12 +73,12 @@ def page(results: Sequence[Named]) -> str:
     head = [
         "# Which mistakes the diagnosis names",
         "",
-        "Written by `python -m infonce_ref.conformance.mutants.named --write`. Each wrong implementation that gives other",
-        "numbers for ordinary input is judged on the stored vectors as anyone's would be, and the diagnosis is asked what",
-        "it is; its own mistake is one among all that are known of the loss, and all conventions.",
+        "Written by `python -m infonce_ref.conformance.mutants.named --write`. Each wrong implementation that gives",
+        "other numbers for ordinary input is judged on the stored vectors as anyone's would be, and the diagnosis is",
+        "asked what it is; its own mistake is one among all that are known of the loss, and all conventions.",
         "",
-        f"{len(right)} of {len(results)} are named rightly: {len(alone)} alone, {len(right) - len(alone)} together with",
-        "others that give the same numbers on all vectors of the loss.",
+        f"{len(right)} of {len(results)} are named rightly: {len(alone)} alone, {len(right) - len(alone)} together",
+        "with others that give the same numbers on all vectors of the loss.",
         "",
         "| mutant | loss | failing checks | named |",
         "|---|---|---|---|",
@@ -94,7 +88,8 @@ def page(results: Sequence[Named]) -> str:
 
 def row(result: Named) -> str:
     found = ", ".join(f"`{name}`" for name in result.diagnosis.named) or "nothing"
-    return f"| `{result.mutant.id}` | {result.loss} | {result.failing} | {'' if result.right else '**not**: '}{found} |"
+    mark = "" if result.right else "**not**: "
+    return f"| `{result.mutant.id}` | {result.mutant.loss} | {result.failing} | {mark}{found} |"
 
 
 def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUTANTS) -> int:
@@ -112,11 +107,10 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUT
     searches: dict[str, Search] = {}
     results = []
     with progress(len(chosen)) as tick:
-        for mutant in sorted(chosen, key=lambda mutant: (loss_of(mutant), mutant.id)):
-            loss = loss_of(mutant)
-            if loss not in searches:
-                searches = {loss: Search(loss)}  # what the others of this loss have answered is kept, and no more
-            results.append(named(mutant, searches[loss]))
+        for mutant in sorted(chosen, key=lambda mutant: (mutant.loss, mutant.id)):
+            if mutant.loss not in searches:
+                searches = {mutant.loss: Search(mutant.loss)}  # what was asked of others of this loss is kept, no more
+            results.append(named(mutant, searches[mutant.loss]))
             tick(mutant.id)
     right = sum(result.right for result in results)
     for result in results:

@@ -52,7 +52,8 @@ def section(run: Run) -> list[str]:
         return []
     by_clause = [f"- **{names(clauses)}**: {len(lines)} failing" for clauses, lines in groups.items()]
     shown = [failure(run, lines[0]) for lines in list(groups.values())[:SHOWN]]
-    return [f"### {code(run.name)}: what fails", "\n".join(by_clause), *shown]
+    found = [f"**Diagnosis:** {escape(' '.join(run.diagnosis))}"] if run.diagnosis else []
+    return [f"### {code(run.name)}: what fails", *found, "\n".join(by_clause), *shown]
 
 
 def names(clauses: Sequence[str]) -> str:

@@ -116,6 +116,11 @@ class Run:
         """The command that reruns just this check."""
         return f"{self.command} {narrowed(line)}"
 
+    @property
+    def diagnosis(self) -> list[str]:
+        """What the suite thinks of the failures as a whole."""
+        return [sentence for finding in (self.footer or {}).get("diagnosis", ()) for sentence in finding["says"]]
+
     def note(self, line: Line) -> str:
         """Which mistake the check is there for."""
         if line.get("note"):
@@ -183,10 +188,19 @@ def run_of(report: Report) -> Run:
 def read(path: Path) -> Run:
     """The report that `run --report` wrote to `path`."""
     found = recorded.read(path)
-    return Run(found.header, found.results, found.footer)
+    return Run(found.header, diagnosed(found.results, found.footer), found.footer)
 
 
 def from_lines(lines: Sequence[Line]) -> Run:
     """The run that these lines record, header first."""
     footer = lines[-1] if lines[-1]["type"] == "footer" else None
-    return Run(lines[0], lines[1 : None if footer is None else -1], footer)
+    return Run(lines[0], diagnosed(lines[1 : None if footer is None else -1], footer), footer)
+
+
+def diagnosed(lines: Sequence[Line], footer: Line | None) -> list[Line]:
+    """The result lines, each with what the footer says of it: lines are written before the mistake is looked for."""
+    says: dict[str, list[str]] = {}
+    for finding in (footer or {}).get("diagnosis", ()):
+        for check in finding["checks"]:
+            says.setdefault(check, []).extend(finding["says"])
+    return [{"diagnosis": says[line["id"]], **line} if line["id"] in says else line for line in lines]

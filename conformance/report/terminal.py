@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import infonce_ref
+from infonce_ref.conformance.diagnosis import Diagnosis
 from infonce_ref.conformance.load import EDITION
 from infonce_ref.conformance.results import ClauseScore, Report, Result, explain
 
@@ -58,6 +59,8 @@ class Terminal:
         blame = report.blame()
         for result, hidden in selected(report, blame, self.every_failure):
             self._failure(report, result, blame[result.check.id], hidden)
+        if report.diagnosed is not None:
+            self.diagnosis(report.diagnosed)
         style = {0: "bold green", 1: "bold red"}.get(int(report.exit_code), "bold yellow")
         self.console.print()
         for capability in report.capabilities:
@@ -65,6 +68,14 @@ class Terminal:
         for entry in report.stale:
             self.line(f"stale known failure: {entry}", "yellow")
         self.line(f"{report.target} {report.verdict()}", style)
+
+    def diagnosis(self, found: Diagnosis) -> None:
+        """A paragraph for each finding: the mistake, its story under it."""
+        for finding in found.findings:
+            first, *others = finding.sentences
+            self.line(f"\ndiagnosis: {first}", "bold")
+            for sentence in others:
+                self.line(f"  {sentence}")
 
     def _profile(self, report: Report, profile: str) -> None:
         scores, counts = report.scores(profile), report.counts(profile)

@@ -1,7 +1,6 @@
-"""What a wrong implementation may have computed: other conventions, other definitions, and the suite's own mutants.
+"""Other definitions: the reference asked something else, in float64.
 
-A hypothesis says which numbers it gives for a problem. Conventions start from the exact answer; other definitions are
-calls of the reference, in float64; mutants are run, which takes PyTorch.
+Another loss of the same arrays, another direction, another reading of negatives, another temperature.
 """
 
 from __future__ import annotations
@@ -9,246 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 import infonce_ref
-from infonce_ref.conformance.adapters.resolve import Unusable
-from infonce_ref.conformance.adapters.wire import unpack
-from infonce_ref.conformance.family import LOSSES, SCALARS
+from infonce_ref.conformance.family import LOSSES
+from infonce_ref.conformance.hypotheses.base import Hypothesis, Outputs, Predict, Replay, Situation
 from infonce_ref.conformance.problem import Problem
-from infonce_ref.conformance.runner import LocalRunner
-
-Outputs = Mapping[str, np.ndarray]  # the loss and its gradients, in float64
-
-# Mutants that are caught by these classes of check alone don't give other numbers.
-NOT_NUMBERS = {"errors", "purity", "repetition", "shape", "dtype"}
-
-
-@dataclass(frozen=True)
-class Situation:
-    """A problem, and what is right for it."""
-
-    problem: Problem
-    truth: Outputs
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One thing that an implementation may do."""
-
-    id: str
-    means: str  # completes: your outputs equal those of …
-    predict: Callable[[Situation], Outputs | None]  # None where it has nothing to say
-    rank: int = 0  # of two that explain as much, the lower one is named
-    definition: bool = False  # another definition or convention, which someone may well mean
-    story: str = ""
-    native: Callable[[Situation], Outputs | None] | None = None  # the same, computed in the dtype that was asked
-
-
-class Replay:
-    """A function's answers, by the suite's own way of asking."""
-
-    def __init__(self, function: Any, framework: str, loss: str) -> None:
-        self.runner = LocalRunner(function, framework, loss=loss)
-        self.runner.start()
-
-    def __call__(self, problem: Problem) -> dict[str, np.ndarray] | None:
-        """Loss and gradients; None where it refuses."""
-        want = ("loss", *problem.differentiable)
-        if problem.margin == 0.0 and "margin" in want:
-            want = tuple(name for name in want if name != "margin")
-        request = {"id": "", "problem": problem.to_json(), "want": want, "temperature_as": "array"}
-        reply = self.runner.adapter.answer(request)
-        if "loss" not in reply:
-            return None
-        return {name: unpack(data)[1] for name, data in [("loss", reply["loss"]), *reply["grad"].items()]}
-
-
-def factor_free(problem: Problem) -> Problem:
-    """The same problem in float64."""
-    return problem.in_dtype("float64")
-
-
-# --- conventions: the outputs of something, times or plus something known ------------------------------------------
-
-Change = Callable[[Situation, Outputs], Outputs | None]
-
-
-@dataclass(frozen=True)
-class Convention:
-    """A way to say the same thing in other numbers."""
-
-    id: str
-    means: str  # with {} for what it is applied to
-    change: Change
-    alone: str  # how it is called where it is applied to the right answer
-
-
-def scaled(outputs: Outputs, by: float, slope: float = 0.0) -> dict[str, np.ndarray]:
-    """Every output times `by`, a function of the temperature whose derivative is `slope`."""
-    found = {name: by * np.asarray(x, dtype=np.float64) for name, x in outputs.items()}
-    if slope and "temperature" in found:
-        found["temperature"] = found["temperature"] + slope * np.sum(outputs["loss"])
-    return found
-
-
-def gradients(outputs: Outputs) -> dict[str, np.ndarray]:
-    return {name: x for name, x in outputs.items() if name != "loss"}
-
-
-Factor = Callable[[Problem], tuple[float, float]]  # its value and its derivative by the temperature
-
-
-def rows(problem: Problem) -> int:
-    return problem.rows
-
-
-FACTORS: Mapping[str, tuple[str, Factor]] = {
-    "2": ("twice {}", lambda p: (2.0, 0.0)),
-    "1/2": ("half {}", lambda p: (0.5, 0.0)),
-    "-1": ("minus {}", lambda p: (-1.0, 0.0)),
-    "tau": ("the temperature times {}", lambda p: (p.temperature, 1.0)),
-    "2tau": ("twice the temperature times {}", lambda p: (2.0 * p.temperature, 2.0)),
-    "1/tau": ("{} / temperature", lambda p: (1.0 / p.temperature, -1.0 / p.temperature**2)),
-    "tau/0.07": ("temperature / 0.07 times {}", lambda p: (p.temperature / 0.07, 1.0 / 0.07)),
-    "log2": ("{} in bits (log₂)", lambda p: (1.0 / math.log(2.0), 0.0)),
-    "N": ("N times {}", lambda p: (float(rows(p)), 0.0)),
-    "1/N": ("{} / N, a mean over N × N pairs", lambda p: (1.0 / rows(p), 0.0)),
-    "N/(N-1)": ("{} with 1 / (N − 1) for 1 / N", lambda p: (rows(p) / (rows(p) - 1.0), 0.0)),
-    "1/(N-1)": ("{} / (N − 1)", lambda p: (1.0 / (rows(p) - 1.0), 0.0)),
-}  # fmt: skip
-
-
-def multiplied(factor: Factor) -> Change:
-    def change(at: Situation, outputs: Outputs) -> Outputs | None:
-        try:
-            by, slope = factor(at.problem)
-        except ZeroDivisionError:
-            return None
-        return scaled(outputs, by, slope)
-
-    return change
-
-
-def only_gradients(change: Change) -> Change:
-    """The loss as it is."""
-
-    def changed(at: Situation, outputs: Outputs) -> Outputs | None:
-        flat = Situation(at.problem, outputs)
-        found = change(flat, {**outputs, "loss": np.zeros(1)})
-        return None if found is None else {**found, "loss": outputs["loss"]}
-
-    return changed
-
-
-def plus(constant: Callable[[Problem], float], slope: Callable[[Problem], float] = lambda p: 0.0) -> Change:
-    """A constant added to every row's loss."""
-
-    def change(at: Situation, outputs: Outputs) -> Outputs | None:
-        problem, found = at.problem, dict(outputs)
-        weight = problem.arrays.get("sample_weight")
-        each = np.ones(problem.rows) if weight is None else weight
-        share = {"mean": np.ones(()), "sum": np.sum(each), "none": each}[problem.reduction]
-        found["loss"] = outputs["loss"] + constant(problem) * share
-        if "temperature" in found:
-            found["temperature"] = found["temperature"] + slope(problem) * np.sum(share)
-        return found
-
-    return change
-
-
-def temperature_gradient(by: Callable[[float], float]) -> Change:
-    def change(at: Situation, outputs: Outputs) -> Outputs | None:
-        if "temperature" not in outputs:
-            return None
-        return {**outputs, "temperature": by(at.problem.temperature) * outputs["temperature"]}
-
-    return change
-
-
-def without_gradient(names: Iterable[str]) -> Change:
-    def change(at: Situation, outputs: Outputs) -> Outputs | None:
-        if not {*names} <= {*outputs}:
-            return None
-        return {**outputs, **{name: np.zeros_like(outputs[name]) for name in names}}
-
-    names = tuple(names)
-    return change
-
-
-def conventions(loss: str) -> Iterator[Convention]:
-    """Those that may be combined with any other mistake, simplest first."""
-    for name, (words, factor) in FACTORS.items():
-        yield Convention(f"factor.{name}", words, multiplied(factor), words.format("the loss"))
-    for name, (words, factor) in FACTORS.items():
-        change = only_gradients(multiplied(factor))
-        meant = "{} with " + words.format("its gradient")
-        yield Convention(f"gradient-factor.{name}", meant, change, meant.format("the loss"))
-
-
-def singular(loss: str) -> Iterator[Convention]:
-    """Those that are applied to the right answer alone."""
-    added: Mapping[str, tuple[str, Callable[[Problem], float]]] = {
-        "+log-N": ("the loss + log N", lambda p: math.log(rows(p))),
-        "-log-N": ("the loss − log N", lambda p: -math.log(rows(p))),
-        "+log-2": ("the loss + log 2", lambda p: math.log(2.0)),
-        "-log-2": ("the loss − log 2", lambda p: -math.log(2.0)),
-    }
-    for name, (words, constant) in added.items():
-        yield Convention(f"constant.{name}", words, plus(constant), words)
-    names = LOSSES[loss].gradients
-    if "temperature" in names:
-        log_tau = plus(lambda p: math.log(p.temperature), lambda p: 1.0 / p.temperature)
-        yield Convention("constant.+log-tau", "", log_tau, "the loss + log temperature")
-        for name, (words, by) in TEMPERATURE_GRADIENTS.items():
-            yield Convention(f"temperature-gradient.{name}", "", temperature_gradient(by), words)
-    sides = [name for name in names if name not in SCALARS]
-    for count in (1, 2):
-        for chosen in combinations(sides, count):
-            if count < len(sides):
-                words = f"{' and '.join(chosen)} detached: no gradient"
-                yield Convention(f"detached.{'+'.join(chosen)}", "", without_gradient(chosen), words)
-
-
-TEMPERATURE_GRADIENTS: Mapping[str, tuple[str, Callable[[float], float]]] = {
-    "0": ("the temperature detached: no gradient", lambda tau: 0.0),
-    "sign": ("minus the temperature's gradient", lambda tau: -1.0),
-    "log": ("the gradient by log(temperature) for the temperature's", lambda tau: tau),
-    "log-scale": ("the gradient by log(1 / temperature), a log-scale, for the temperature's", lambda tau: -tau),
-    "scale": ("the gradient by 1 / temperature, the scale, for the temperature's", lambda tau: -tau * tau),
-    "1/tau": ("the temperature's gradient / temperature", lambda tau: 1.0 / tau),
-}
-
-
-def truth(at: Situation) -> Outputs:
-    return at.truth
-
-
-def combined(base: Hypothesis, convention: Convention) -> Hypothesis:
-    """A convention on top of another hypothesis."""
-
-    def on_top(predict: Callable[[Situation], Outputs | None]) -> Callable[[Situation], Outputs | None]:
-        def predicted(at: Situation) -> Outputs | None:
-            found = predict(at)
-            return None if found is None else convention.change(at, found)
-
-        return predicted
-
-    return Hypothesis(
-        f"{base.id} & {convention.id}",
-        convention.means.format(f"[{base.means}]"),
-        on_top(base.predict),
-        base.rank + 4,
-        base.definition,
-        base.story,
-        None if base.native is None else on_top(base.native),
-    )
-
-
-# --- other definitions: the reference asked something else -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -273,7 +40,7 @@ class Reference:
     def __call__(self, problem: Problem) -> dict[str, np.ndarray] | None:
         if problem.loss not in self.replays:
             self.replays[problem.loss] = Replay(getattr(infonce_ref, problem.loss), "numpy", problem.loss)
-        return self.replays[problem.loss](factor_free(problem))
+        return self.replays[problem.loss](problem.in_dtype("float64"))
 
     def total(self, terms: Iterable[Term]) -> dict[str, np.ndarray] | None:
         """The sum of the terms; None where one is refused."""
@@ -324,6 +91,10 @@ def temperature_as(value: Callable[[float], float], slope: Callable[[float], flo
     return rewrite
 
 
+def always(fixed: float) -> Rewrite:
+    return temperature_as(lambda _: fixed, lambda _: 0.0)
+
+
 def changed(**changes: Any) -> Rewrite:
     """The problem with other keywords, where that makes a difference."""
 
@@ -364,6 +135,8 @@ def margin_negated(problem: Problem) -> list[Term] | None:
     return [Term(replace(problem, margin=-problem.margin))]
 
 
+USUAL_TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.07, 0.05)
+
 # What is the same for every loss: id, words, rewrite. The words complete: your outputs equal …
 EVERYWHERE: tuple[tuple[str, str, Rewrite], ...] = (
     ("similarity.none", "no normalisation: inner products for cosines", similarity("cosine", "dot")),
@@ -373,14 +146,7 @@ EVERYWHERE: tuple[tuple[str, str, Rewrite], ...] = (
     ("tau.root", "the temperature's square root for it", temperature_as(math.sqrt, lambda t: 0.5 / math.sqrt(t))),
     ("tau.half", "half the temperature", temperature_as(lambda t: t / 2, lambda t: 0.5)),
     ("tau.double", "twice the temperature", temperature_as(lambda t: 2 * t, lambda t: 2.0)),
-    *(
-        (
-            f"tau.{fixed}",
-            f"the temperature ignored: always {fixed}",
-            temperature_as(lambda _, f=fixed: f, lambda _: 0.0),
-        )
-        for fixed in (1.0, 0.5, 0.2, 0.1, 0.07, 0.05)
-    ),
+    *((f"tau.{fixed}", f"the temperature ignored: always {fixed}", always(fixed)) for fixed in USUAL_TEMPERATURES),
     ("margin.none", "the margin ignored", changed(margin=0.0)),
     ("margin.minus", "the margin added to the positive, not taken off", margin_negated),
     ("mask.none", "the mask ignored", array_changed("candidate_mask", lambda m: None)),
@@ -500,12 +266,12 @@ RELATIVES: Mapping[str, tuple[tuple[str, str, Rewrite], ...]] = {
         ("direction.sum", "the sum of both directions", directions(1.0)),
         ("relative.nt-xent", NT_XENT, of_pair("nt_xent", VIEWS)),
         ("relative.dcl", "DCL over both views", of_pair("dcl", VIEWS)),
-        ("relative.gte", "GTE's loss, with keys and queries of both sides as negatives", of_pair("gte", ("query", "document"))),
+        ("relative.gte", "GTE's loss, with negatives of all four kinds", of_pair("gte", ("query", "document"))),
         ("reading.in-batch", "explicit negatives left out, those of the batch used", explicit(True, "none")),
         ("reading.explicit", "explicit negatives alone, without those of the batch", explicit(False, "same")),
         ("reading.both", "the batch's keys as negatives beside the explicit ones", explicit(True, "same")),
         ("reading.shared", "each query's own negatives shared by all", explicit(False, "shared")),
-        ("reading.shared-too", "each query's own negatives shared by all, beside the batch's", explicit(True, "shared")),
+        ("reading.shared-too", "own negatives shared by all, beside the batch's", explicit(True, "shared")),
         ("reading.own", "shared negatives read as one for each query", explicit(False, "own")),
         ("reading.own-too", "shared negatives read as one for each query, beside the batch's", explicit(True, "own")),
         ("index.none", "positive_index ignored", array_changed("positive_index", lambda i: None)),
@@ -572,13 +338,13 @@ RELATIVES: Mapping[str, tuple[tuple[str, str, Rewrite], ...]] = {
         ("direction.other", "the other direction, from key to query", other_direction),
         ("direction.mean", "the mean of both directions", directions(0.5)),
     ),
-}  # fmt: skip
+}
 
 
-# --- rows of another form: a function of each row's loss ---------------------------------------------------------------
+# --- rows of another form: a function of each row's loss ------------------------------------------------------------
 
 
-def of_rows(reference: Reference, form: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Callable[..., Any]:
+def of_rows(reference: Reference, form: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Predict:
     """The loss whose rows are `form` of the right ones; `form` gives values and slopes.
 
     Its gradient is that of the right loss with each row weighted by its slope.
@@ -623,23 +389,11 @@ FORMS = {
 }
 
 
-# --- all of them --------------------------------------------------------------------------------------------------------
-
-
-def by_convention(loss: str) -> Iterator[Hypothesis]:
-    """The right answer in other numbers."""
-    exact = Hypothesis("", "", truth)
-    for convention in (*conventions(loss), *singular(loss)):
-        definition = convention.id.startswith("factor.") and not convention.id.endswith("-1")
-        found = combined(exact, convention)
-        yield replace(found, id=convention.id, means=convention.alone, rank=0, definition=definition)
-
-
 def by_definition(loss: str) -> Iterator[Hypothesis]:
     """The reference, asked something else."""
     reference = Reference()
 
-    def rewritten(rewrite: Rewrite) -> Callable[[Situation], Outputs | None]:
+    def rewritten(rewrite: Rewrite) -> Predict:
         def predict(at: Situation) -> Outputs | None:
             terms = rewrite(at.problem)
             # where it makes no difference, the answer is the right one
@@ -653,35 +407,3 @@ def by_definition(loss: str) -> Iterator[Hypothesis]:
     if loss in SOFTPLUS:
         for name, (words, form) in FORMS.items():
             yield Hypothesis(name, words, of_rows(reference, form), 1)
-
-
-def by_mutant(loss: str) -> Iterator[Hypothesis]:
-    """The suite's wrong implementations; ImportError without PyTorch."""
-    import torch  # noqa: F401  what they are written in
-
-    from infonce_ref.conformance.mutants import MUTANTS
-
-    for mutant in MUTANTS:
-        if getattr(mutant, "loss", "info_nce") != loss or {*mutant.classes} <= NOT_NUMBERS:
-            continue
-        try:
-            replay = Replay(mutant.function, "torch", loss)
-        except Unusable:
-            continue
-        yield Hypothesis(
-            id=mutant.id,
-            means=getattr(mutant, "means", "") or mutant.story,
-            predict=lambda at, replay=replay: replay(factor_free(at.problem)),
-            rank=2,
-            story=mutant.story + (f" Seen in {mutant.seen}." if mutant.seen else ""),
-            native=lambda at, replay=replay: replay(at.problem),
-        )
-
-
-def known(loss: str) -> tuple[list[Hypothesis], str]:
-    """Every hypothesis about `loss`, simplest first, and what is missing to have more."""
-    found = [*by_convention(loss), *by_definition(loss)]
-    try:
-        return [*found, *by_mutant(loss)], ""
-    except ImportError:
-        return found, "the suite's wrong implementations are compared only where PyTorch is installed"
