@@ -417,6 +417,30 @@ def test_matryoshka_refuses(bad: Any) -> None:
         matryoshka(np.sum, (1,))  # type: ignore[arg-type]
 
 
+@on("loss", ["clip", "nt_xent", "gte", "siglip", "sup_con"])
+def test_matryoshka_of_all_coordinates_is_the_loss(loss: str) -> None:
+    """[matryoshka.sum] One part with every coordinate and weight 1: the loss itself, gradients too."""
+    plain, second = getattr(infonce_ref, loss), np.array([0, 0, 1, 1]) if loss == "sup_con" else B
+    (one, g), (other, h) = matryoshka(plain, (D,)).value_and_grad(A, second), plain.value_and_grad(A, second)
+    same(one, other)
+    for x, y in zip(g, h, strict=True):
+        same(0 if x is None else x, 0 if y is None else y)
+
+
+def test_matryoshka_has_no_bilinear_similarity() -> None:
+    """[matryoshka.domain] W belongs to all coordinates together."""
+    with pytest.raises(ValueError, match=r"bilinear_weight must not be given .*\[matryoshka.domain\]"):
+        matryoshka(info_nce, (2,))(A, B, similarity="bilinear", bilinear_weight=np.eye(D))
+
+
+@on("loss", ["clip", "nt_xent", "gte", "siglip", "moco", "triplet", "n_pair"])
+@on("block_size", [0, -1, 2.0, True])
+def test_block_size_is_a_positive_integer(loss: str, block_size: Any) -> None:
+    """[stream.domain] Anything else is refused by every loss."""
+    with pytest.raises((TypeError, ValueError), match=r"block_size must be .*\[stream.domain\]"):
+        getattr(infonce_ref, loss)(A, B, *([C] if loss == "moco" else []), block_size=block_size)
+
+
 # --- exact facts -----------------------------------------------------------------------------------------------------
 
 ONES, M = np.ones((N, D)), 2 * N - 2

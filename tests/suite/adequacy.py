@@ -80,18 +80,18 @@ def page(found: Mapping[str, Evidence]) -> Iterator[str]:
     """The table, a line at a time."""
     seen = sum(bool(mutant.seen) for mutant in MUTANTS)
     vectors = {slug for behind in found.values() for slug in behind.vectors}
-    yield "# Is the suite enough?"
-    yield ""
-    yield "Written by `python -m tests.suite.adequacy --write`; `tests/suite/test_adequacy.py` fails where a clause has fewer"
-    yield "than two independent checks. Who is rejected: [wrong implementations](mutants.md). Who is accepted: the zoo of correct"
-    yield "implementations in [bounds](../spec/bounds.md) and [textbook](textbook.md)."
-    yield ""
-    yield f"{len(found)} clauses, {len(vectors)} vectors of {len(LOSSES)} losses, {len(MUTANTS)} wrong implementations, {seen} of"
-    yield "them seen in public code."
-    yield ""
-    yield "*Vectors* and *fresh*: how many stored vectors and kinds of fresh problems have a check of the clause; *tests*: how many"
-    yield "tests name it; *mutants*: how many wrong implementations its vectors kill by two bounds or more."
-    yield ""
+    yield f"""# Is the suite enough?
+
+Written by `python -m tests.suite.adequacy --write`; `tests/suite/test_adequacy.py` fails where a clause has fewer than
+two independent checks. Who is rejected: [wrong implementations](mutants.md). Who is accepted: the zoo of correct
+implementations in [bounds](../spec/bounds.md) and [textbook](textbook.md).
+
+{len(found)} clauses, {len(vectors)} vectors of {len(LOSSES)} losses, {len(MUTANTS)} wrong implementations,
+{seen} of them seen in public code.
+
+*Vectors* and *fresh*: how many stored vectors and kinds of fresh problems have a check of the clause; *tests*: how many
+tests name it; *mutants*: how many wrong implementations its vectors kill by two bounds or more.
+"""
     yield "| clause | losses | vectors | fresh | tests | mutants |"
     yield "|---|---|---|---|---|---|"
     for clause, e in found.items():
