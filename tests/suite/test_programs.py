@@ -31,7 +31,8 @@ ROWS = {"query": np.array([[1.0, 0.5], [0.25, 2.0]]), "positive_key": np.array([
 
 def compiler() -> list[str]:
     """The system's C compiler, or the one that PyPI has."""
-    return ["cc"] if shutil.which("cc") else [sys.executable, "-m", "ziglang", "cc"]
+    found = shutil.which("cc")
+    return [found] if found else [sys.executable, "-m", "ziglang", "cc"]
 
 
 def node() -> str:
