@@ -96,10 +96,8 @@ class Call:
 
 def passed(plan: Plan[Any], weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, dict[str, Tensor]]:
     """The losses of a plan's rows and the gradients of what they see: by tiles, or block by block by its own code."""
-    unit = isinstance(plan, plans.UnitPlan)
-    if unit or runs(plan.rows):
-        losses, gradients = visit(plan, weights, wanted, unit)
-        return losses, gradients.total
+    if runs(plan.rows):
+        return visit(plan, weights, wanted)
     visits = [plan.rows(lo, hi) for lo, hi in plan.spans] if weights is None else []
     if weights is None:
         return plan.join([losses for losses, _ in visits]), {}

@@ -6,6 +6,7 @@ gradients are called, is the reference's; a call that isn't as plain, or is wron
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -14,15 +15,16 @@ from array_api_compat import array_namespace
 from torch import Tensor
 
 from infonce_ref import embed
+from infonce_ref.backends._torch_tiles import LARGEST_UNSHIFTED
+from infonce_ref.backends._torch_unit import BothWays, OneWay, UnitRows, Views
 from infonce_ref.candidates import Candidates
-from infonce_ref.contrast import Contrast, Contrasted, MeanOf
+from infonce_ref.contrast import Contrasted, MeanOf
 from infonce_ref.link import softplus_link
 from infonce_ref.loss import Plan, default_block_size
 from infonce_ref.losses.clip import CLIPGrads
 from infonce_ref.losses.info_nce import InfoNCEGrads
 from infonce_ref.losses.views import ViewGrads
 from infonce_ref.reduction import Reduction
-from infonce_ref.scores import Block, Pair, Rows
 
 Quick: TypeAlias = Callable[[Mapping[str, Any]], "Plan[Any] | None"]
 
@@ -30,10 +32,6 @@ Quick: TypeAlias = Callable[[Mapping[str, Any]], "Plan[Any] | None"]
 SQUARABLE = {torch.float32: (1e-15, 1e15), torch.float64: (1e-150, 1e150)}
 TEMPERATURES = (1e-30, 1e30)
 COSINE = ("temperature", "reduction", "similarity")
-
-
-class UnitPlan(Plan[Any]):
-    """A plan whose rows have norm 1, or 0."""
 
 
 def unit_rows(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -74,73 +72,75 @@ def plain_reduction(kind: str, rows: int, like: Tensor) -> Reduction:
     return Reduction(torch.mean, lambda c: like.new_full((rows,), 1 / rows) * c)
 
 
-def numbers(like: Tensor, given: Mapping[str, Any], default: float) -> tuple[Tensor, Tensor]:
-    """τ, and a margin of 0."""
-    return like.new_full((), given.get("temperature", default)), like.new_zeros(())
-
-
 def paired(q: Tensor, k: Tensor, names: tuple[str, str, str], tau: Tensor, margin: Tensor) -> Contrasted:
     """Row i of one belongs to row i of the other; the other rows are its negatives."""
     who = Candidates(torch, torch.arange(q.shape[0]), True, True, None, None, names)
     return Contrasted(torch, who.layout(q, k, None, softplus_link), tau, margin)
 
 
+def numbers(like: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """τ, and a margin of 0."""
+    return like.new_full((), tau), like.new_zeros(())
+
+
+def moderate(tau: float, like: Tensor) -> bool:
+    """No exponential of a score comes near the limits of its dtype."""
+    return 2 / tau + math.log(like.shape[0]) < LARGEST_UNSHIFTED[like.dtype]
+
+
 def unit_plan(
-    like: Tensor, rows: Contrasted | MeanOf, n: int, given: Mapping[str, Any], to_arguments: Callable[..., Any]
-) -> UnitPlan:
+    like: Tensor, rows: UnitRows | Contrasted | MeanOf, given: Mapping[str, Any], to_arguments: Callable[..., Any]
+) -> Plan[Any]:
+    n = like.shape[0]
     reduction = plain_reduction(given.get("reduction", "mean"), n, like)
-    return UnitPlan(torch, n, rows, reduction, to_arguments, default_block_size(n, 8 * like.element_size()))
+    return Plan(torch, n, rows, reduction, to_arguments, default_block_size(n, 8 * like.element_size()))
 
 
 def info_nce(given: Mapping[str, Any]) -> Plan[Any] | None:
-    pair = plain_pair(given, "query", "positive_key", 0.1)
+    pair, tau = plain_pair(given, "query", "positive_key", 0.1), given.get("temperature", 0.1)
     if pair is None:
         return None
     (q, to_query), (k, to_keys) = map(unit_rows, pair)
-    tau, margin = numbers(q, given, 0.1)
 
     def to_arguments(g: Mapping[str, Tensor]) -> InfoNCEGrads:
         by_query, by_keys = to_query(g["query"]), to_keys(g["positive_key"])
         return InfoNCEGrads(by_query, by_keys, None, g["temperature"], g["margin"], None, None)
 
-    rows = paired(q, k, ("query", "positive_key", "negative_keys"), tau, margin)
-    return unit_plan(q, rows, q.shape[0], given, to_arguments)
+    names = ("query", "positive_key", "negative_keys")
+    rows = OneWay(q, k, tau, names[:2]) if moderate(tau, q) else paired(q, k, names, *numbers(q, tau))
+    return unit_plan(q, rows, given, to_arguments)
 
 
 def clip(given: Mapping[str, Any]) -> Plan[Any] | None:
-    pair = plain_pair(given, "image", "text", 0.07)
+    pair, tau = plain_pair(given, "image", "text", 0.07), given.get("temperature", 0.07)
     if pair is None:
         return None
     (u, to_image), (v, to_text) = map(unit_rows, pair)
-    tau, margin = numbers(u, given, 0.07)
 
     def to_arguments(g: Mapping[str, Tensor]) -> CLIPGrads:
         return CLIPGrads(to_image(g["image"]), to_text(g["text"]), None, None, g["temperature"], g["margin"])
 
+    if moderate(tau, u):
+        return unit_plan(u, BothWays(u, v, tau, ("image", "text")), given, to_arguments)
+    tau_and_margin = numbers(u, tau)
     rows = MeanOf(
-        paired(u, v, ("image", "text", "negative_texts"), tau, margin),
-        paired(v, u, ("text", "image", "negative_images"), tau, margin),
+        paired(u, v, ("image", "text", "negative_texts"), *tau_and_margin),
+        paired(v, u, ("text", "image", "negative_images"), *tau_and_margin),
     )
-    return unit_plan(u, rows, u.shape[0], given, to_arguments)
+    return unit_plan(u, rows, given, to_arguments)
 
 
 def nt_xent(given: Mapping[str, Any]) -> Plan[Any] | None:
-    pair = plain_pair(given, "view_a", "view_b", 0.1)
+    pair, tau = plain_pair(given, "view_a", "view_b", 0.1), given.get("temperature", 0.1)
     if pair is None:
         return None
     n = pair[0].shape[0]
     u, to_views = unit_rows(torch.cat(pair))
-    partners, number = u.roll(n, 0), torch.arange(2 * n)
-    partner = number.roll(n)
-    tau, margin = numbers(u, given, 0.1)
-
-    def layout(lo: int, hi: int) -> Contrast:
-        anchors = Rows("views", u[lo:hi], by_row=True)
-        others = Block(anchors, Rows("views", u), never=(number[lo:hi], partner[lo:hi]))
-        return Contrast(Pair(anchors, Rows("partners", partners[lo:hi], by_row=True)), [others], softplus_link)
+    if not moderate(tau, u):
+        return None
 
     def to_arguments(g: Mapping[str, Tensor]) -> ViewGrads:
-        both = to_views(g["views"] + g["partners"].roll(n, 0))
+        both = to_views(g["views"])
         return ViewGrads(both[:n], both[n:], g["temperature"], g["margin"])
 
-    return unit_plan(u, Contrasted(torch, layout, tau, margin), 2 * n, given, to_arguments)
+    return unit_plan(u, Views(u, tau), given, to_arguments)

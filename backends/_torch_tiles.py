@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from infonce_ref.backends._torch_unit import UnitRows
 from infonce_ref.contrast import Contrasted, MeanOf
 from infonce_ref.link import softplus, softplus_link
 from infonce_ref.loss import Plan
@@ -30,6 +31,8 @@ ORDINARY = (1e-3, 1e3)  # the largest norm of the rows, for the same reason
 
 def runs(rows: object) -> bool:
     """Whether the tiles compute these rows: one positive each, the link a softplus, no bias."""
+    if isinstance(rows, UnitRows):
+        return True
     if isinstance(rows, MeanOf):
         return runs(rows.one) and runs(rows.other)
     if not isinstance(rows, Contrasted) or rows.level is not None:
@@ -38,21 +41,23 @@ def runs(rows: object) -> bool:
     return link is softplus_link and pair.bias is None and all(block.bias is None for block in blocks)
 
 
-def visit(plan: Plan[Any], weights: Tensor | None, wanted: Wanted, unit: bool = False) -> tuple[Tensor, Gradients]:
-    """The losses of all rows and, with row weights, the gradients by name. `unit`: all rows have norm ≤ 1."""
+def visit(plan: Plan[Any], weights: Tensor | None, wanted: Wanted) -> tuple[Tensor, dict[str, Tensor]]:
+    """The losses of all rows and, with row weights, the gradients by name."""
+    if isinstance(plan.rows, UnitRows):
+        return plan.rows.visit(weights, wanted)
     gradients = Gradients(plan.queries, wanted)
-    return contrast(plan.rows, plan.queries, plan.block_size, weights, gradients, unit), gradients
+    return contrast(plan.rows, plan.queries, plan.block_size, weights, gradients), gradients.total
 
 
 def contrast(
-    rows: Any, queries: int, block_size: int, weights: Tensor | None, gradients: Gradients, unit: bool
+    rows: Any, queries: int, block_size: int, weights: Tensor | None, gradients: Gradients
 ) -> Tensor:
     """The losses of all rows; their gradients are added to those given."""
     if isinstance(rows, MeanOf):
         half = None if weights is None else weights / 2
-        one = contrast(rows.one, queries, block_size, half, gradients, unit)
-        return (one + contrast(rows.other, queries, block_size, half, gradients, unit)) / 2
-    tile = Tile(rows, queries, block_size, gradients, unit)
+        one = contrast(rows.one, queries, block_size, half, gradients)
+        return (one + contrast(rows.other, queries, block_size, half, gradients)) / 2
+    tile = Tile(rows, queries, block_size, gradients)
     spans = [(lo, min(lo + tile.rows_at_once, queries)) for lo in range(0, queries, tile.rows_at_once)]
     losses = [tile.visit(lo, hi, None if weights is None else weights[lo:hi]) for lo, hi in spans]
     return losses[0] if len(losses) == 1 else torch.cat(losses)
@@ -104,13 +109,13 @@ class Exponentials(NamedTuple):
 class Tile:
     """What the tiles of a pass have in common."""
 
-    def __init__(self, rows: Contrasted, queries: int, block_size: int, gradients: Gradients, unit: bool) -> None:
+    def __init__(self, rows: Contrasted, queries: int, block_size: int, gradients: Gradients) -> None:
         self.layout, self.tau, self.margin, self.gradients = rows.layout, rows.tau, rows.margin, gradients
         whole = self.whole = rows.layout(0, queries)
         columns = [columns_of(block) for block in whole.blocks]
         like = whole.pair.anchors.values
         self.rows_at_once = min(queries, block_size, rows_at_once(like, sum(columns)))
-        self.shifted = not unshifted(whole.pair, whole.blocks, self.tau, self.margin, unit)
+        self.shifted = not unshifted(whole.pair, whole.blocks, self.tau, self.margin)
         self.room = [like.new_empty((self.rows_at_once, c)) for c in columns]
 
     def visit(self, lo: int, hi: int, weights: Tensor | None) -> Tensor:
@@ -173,12 +178,12 @@ def readable(x: Tensor) -> bool:
     return x.device.type == "cpu" and type(x) in (Tensor, torch.nn.Parameter)
 
 
-def unshifted(pair: Pair, blocks: Sequence[Block], tau: Tensor, margin: Tensor, unit: bool) -> bool:
+def unshifted(pair: Pair, blocks: Sequence[Block], tau: Tensor, margin: Tensor) -> bool:
     """Whether every difference to a positive is known to be small."""
     if not readable(pair.anchors.values):
         return False
     columns = sum(columns_of(block) for block in blocks)
-    largest = 2.0 if unit else farthest(pair, blocks)
+    largest = farthest(pair, blocks)
     bound = (largest + abs(margin.item())) / tau.item() + math.log(max(columns, 1)) if tau.item() != 0 else math.inf
     return 0 <= bound < LARGEST_UNSHIFTED[tau.dtype]  # False for NaN
 
