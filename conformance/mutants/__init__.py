@@ -1,4 +1,4 @@
-"""Wrong implementations of info_nce, each with its story: what the suite must be able to see.
+"""Wrong implementations of every loss, each with its story: what the suite must be able to see.
 
 `MUTANTS` lists them; `python -m infonce_ref.conformance.mutants.run` shows that every one is caught.
 """
@@ -6,6 +6,7 @@
 from infonce_ref.conformance.mutants import (  # noqa: F401  importing them enters their mutants into the registry
     candidates,
     edges,
+    family,
     gradients,
     precisions,
     purities,
