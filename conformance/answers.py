@@ -53,7 +53,7 @@ class AnswersRunner:
     def start(self) -> dict[str, Any]:
         said = self.declared.hello
         unseen = {**UNSEEN, **({"dtype.result": "decimals have no dtype"} if self.decimals else {})}
-        told = {"resolved": self.declared.resolved, "framework": "recorded", "versions": said["versions"]}
+        told = {"resolved": self.declared.resolved, "framework": "recorded answers", "versions": said["versions"]}
         return {**told, "profiles": said.get("profiles"), "dtypes": said.get("dtypes"), "unseen": unseen}
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class Terminal:
         """Once the target is there: how it will be called."""
         hello = report.hello
         versions = ", ".join(f"{name} {version}" for name, version in hello.get("versions", {}).items())
-        self.line(f"calls {hello.get('resolved')} with {hello.get('framework')} arrays ({versions})")
+        way = f"by {hello.get('framework')}" if hello.get("unseen") else f"with {hello.get('framework')} arrays"
+        self.line(f"calls {hello.get('resolved')} {way}" + (f" ({versions})" if versions else ""))
         if hello.get("flushes"):
             self.line("the device takes subnormal numbers for zero: bounds are widened by the smallest normal number")
 
