@@ -5,6 +5,8 @@ Each has one rule for its value and one for its pullback; docs/spec/bounds.md de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from mpmath import mpf
 
@@ -286,8 +288,9 @@ def row_factors(factors: Ball, at: Direction, rounding: Rounding) -> Ball:
 # -------------------------------------------------------------------------------------------------- storage
 
 
-def store(gradient: Ball, parts: Array, target: Format) -> Array:
-    """The radius of a stored gradient, narrowed in parts of the given magnitude, each in two that are added at most."""
+def store(gradient: Ball, parts: Sequence[Array], target: Format) -> Array:
+    """The radius of a stored gradient: each of its parts is narrowed, and every sum on the way to the whole."""
     unit = mpf(target.unit) if target.unit != target.compute_unit else mpf(0)
-    rounded = 2 * unit * (parts + gradient.radius) + mpf(target.tiny)
+    magnitude = sum(abs(part) for part in parts)
+    rounded = max(2, len(parts)) * unit * (magnitude + gradient.radius) + mpf(target.tiny)
     return np.asarray(gradient.radius + rounded, dtype=object)

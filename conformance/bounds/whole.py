@@ -16,7 +16,8 @@ from infonce_ref.conformance.family import KINDS
 from infonce_ref.conformance.problem import Format, Problem
 
 Level = Literal["textbook", "precise"]
-Parted = dict[str, tuple[Ball, Array]]  # a gradient, and the sizes of the parts that it may be narrowed in
+Parts = tuple[Ball, Sequence[Array]]  # a gradient, and the parts that it may be narrowed in
+Parted = dict[str, Parts]
 
 DIGITS = 30  # a radius needs a few; values are computed without cancellation
 
@@ -84,7 +85,7 @@ def _bound(problem: Problem, target: Format, rule: Rule) -> dict[str, np.ndarray
         by_sims = [stages.divide_pullback(each, mpf(problem.temperature), rounding) for each in by_logits]
     by_tables = stages.scores_pullback(by_sims, plan, tables, rounding)
     gradients = {
-        "temperature": by_temperature(problem, given, found, by_logits, factors),
+        "temperature": by_temperature(given, found, by_logits, factors, tables),
         "margin": by_margin(given, by_sims),
         **by_biases(problem, given[0], by_logits[0]),
         **embed_pullback(problem, inputs, tables, by_tables, rounding),
@@ -171,20 +172,32 @@ def rows_pullback(gradient: Ball, factors: Ball, at: Direction, rounding: Roundi
 
 
 def by_temperature(
-    problem: Problem, given: Sequence[Scored], found: Sequence[Row], by_logits: Sequence[Ball], factors: Ball
-) -> tuple[Ball, Array]:
+    given: Sequence[Scored], found: Sequence[Row], by_logits: Sequence[Ball], factors: Ball, tables: dict[str, Ball]
+) -> Parts:
     """From all logits, or differences of logits, and from the floors."""
-    rounding, temperature = given[0].rounding, mpf(problem.temperature)
+    problem, rounding, temperature = given[0].problem, given[0].rounding, mpf(given[0].problem.temperature)
     anchors = {block.left for each in given for block in each.at.blocks}
     terms = max(sum(each.at.terms() for each in given), sum(problem.arrays[name].size for name in anchors))
-    parts = []
+    parts: list[Ball] = []
+    uses: list[Array] = []
     for each, row, cotangent in zip(given, found, by_logits, strict=True):
         met = each.scaled if row.reference is None else differences(each.scaled, row.reference, rounding)
         parts.append(stages.temperature_pullback(cotangent, met, terms, temperature, rounding))
+        uses += [part / temperature**2 for part in by_uses(each, cotangent, tables)]
         if row.floor is not None:
             by_floor = stages.times(stages.row_factors(factors, each.at, rounding), row.floor, rounding)
             parts.append(stages.floor_pullback(by_floor, temperature, rounding))
-    return added(parts), sum(abs(part.value) for part in parts)
+            uses.append(parts[-1].value)
+    whole = added(parts)
+    return whole, [whole.value] if problem.loss == "info_nce" else uses  # info_nce's: one part, as its query
+
+
+def by_uses(given: Scored, cotangent: Ball, tables: dict[str, Ball]) -> list[Array]:
+    """What each block's similarities and the margin add to the temperature's gradient, times its square."""
+    met = cotangent.value * given.sims.value
+    blocks = [met[:, columns].sum() for _, columns in stages.spans(given.at, tables)]
+    margin = mpf(given.problem.margin) * cotangent.value[given.at.positive].sum()
+    return [*blocks, margin] if margin else blocks
 
 
 def differences(logits: Ball, reference: Array, rounding: Rounding) -> Ball:
@@ -194,21 +207,21 @@ def differences(logits: Ball, reference: Array, rounding: Rounding) -> Ball:
     return Ball(value, abs(value), logits.radius + chosen.radius + rounding.unit * abs(value) + rounding.eta)
 
 
-def by_margin(given: Sequence[Scored], by_sims: Sequence[Ball]) -> tuple[Ball, Array]:
+def by_margin(given: Sequence[Scored], by_sims: Sequence[Ball]) -> Parts:
     """Minus the sum of the positives' cotangents."""
     positives = [cotangent[each.at.positive] for each, cotangent in zip(given, by_sims, strict=True)]
-    return -total(joined(positives, axis=0), given[0].rounding), sum(abs(part.value.sum()) for part in positives)
+    return -total(joined(positives, axis=0), given[0].rounding), [part.value.sum() for part in positives]
 
 
 def by_biases(problem: Problem, given: Scored, by_logits: Ball) -> Parted:
     """What is added to logits: a column's sum, or that of all."""
     if problem.loss == "siglip":
         everything = total(by_logits[given.at.active], given.rounding)
-        return {"bias": (everything, abs(everything.value))}
+        return {"bias": (everything, [everything.value])}
     if problem.logit_bias is None:
         return {}
     columns = stages.column_sums(by_logits, given.at, given.rounding)[-len(problem.logit_bias) :]
-    return {"logit_bias": (columns, abs(columns.value))}
+    return {"logit_bias": (columns, [columns.value])}
 
 
 def embed_pullback(
@@ -228,10 +241,9 @@ def embed_pullback(
         if problem.similarity == "bilinear" and name == "query":
             query, matrix = inputs["query"].map(np.transpose), exact(problem.arrays["bilinear_weight"])
             by_matrix = product(np.matmul, query, whole, len(whole.value), rounding)
-            found["bilinear_weight"] = by_matrix, abs(by_matrix.value)
+            found["bilinear_weight"] = by_matrix, [by_matrix.value]
             pieces = [product(np.matmul, whole, matrix.map(np.transpose), matrix.value.shape[1], rounding)]
-        magnitude = sum(abs(each.value) for each in pieces[1:] or pieces)
         shape = problem.arrays[name].shape
         whole = Ball(*(part.reshape(shape) for part in (pieces[0].value, pieces[0].size, pieces[0].radius)))
-        found[name] = whole, magnitude.reshape(shape)
+        found[name] = whole, [each.value.reshape(shape) for each in pieces[1:] or pieces]
     return found

@@ -48,8 +48,8 @@ def test_half_formats_may_narrow_in_parts(loss: str, dtype: str) -> None:
     """In half formats, where some orders narrow a gradient in parts and again as a whole, r ≤ 1."""
     if loss == "info_nce":  # its bound counts one narrowing of the query: tests/suite/test_bounds.py has its orders
         return
-    for kind in ("benign", "extras-masks-margin-weights"):
-        found = ratios(family_zoo.problem_of(loss, kind, SEED, dtype), "textbook")
+    for kind, seed in (("benign", 0), ("margin", 0), ("extras-masks-margin-weights", SEED)):
+        found = ratios(family_zoo.problem_of(loss, kind, seed, dtype), "textbook")
         assert max(found.values()) <= 1, found
 
 
