@@ -131,8 +131,24 @@ def kinks() -> Iterator[Case]:
             margin=1.0,
             in_batch_negatives=False,
         ),
-        "sim - sim_p + margin = 0 exactly: slope 0 there, not 1 or 1/2",
+        "whole numbers, and a negative that stands exactly at the margin beside some inside and outside",
         ("triplet.kink",),
+        profile="edges",
+    )
+    yield Case(
+        "zero",
+        TRIPLET.of(
+            {
+                "query": np.array([[0.0, 0.0], [1.0, 2.0]]),
+                "positive_key": np.array([[2.0, 1.0], [1.0, 3.0]]),
+                "negative_keys": np.array([[1.0, 3.0], [4.0, 2.0], [-1.0, 1.0]]),
+            },
+            similarity="dot",
+            margin=0.0,
+            in_batch_negatives=False,
+        ),
+        "a zero query and no margin: sim - sim_p + margin = 0 however it is computed, and the slope is 0, not 1 or 1/2",
+        ("triplet.kink", "gradient.margin"),
         profile="edges",
     )
     yield Case(
@@ -167,7 +183,7 @@ def triplet_masks() -> Iterator[Case]:
     """Masks change how many negatives the mean is over."""
     yield Case(
         "some",
-        TRIPLET.of(TRIPLET.arrays(3, candidate_mask=keep(4221, 4, 4))),
+        TRIPLET.of(TRIPLET.arrays(3, candidate_mask=keep(4221, 4, 4)), margin=1.5),
         "divided by the number of all candidates, not of those that are left",
         ("candidates.mask.positive",),
         profile="masks",
@@ -225,6 +241,11 @@ def n_pair_sizes() -> Iterator[Case]:
         "large",
         N_PAIR.ask((8.0 * x, 8.0 * y, z)),
         "logits of hundreds of either sign: exp without a shift",
+    )
+    yield Case(
+        "larger",
+        N_PAIR.ask((32.0 * x, 32.0 * y, z)),
+        "logits of thousands: exp without a shift in float64 too",
     )
 
 
@@ -309,6 +330,13 @@ def logits_masks() -> Iterator[Case]:
         LOGITS.of({"logits": some, "candidate_mask": mask}),
         "a finite number added in place of the mask; a row without negatives, whose loss is 0",
         ("candidates.mask.positive", "candidates.none"),
+        profile="masks",
+    )
+    yield Case(
+        "positive",
+        LOGITS.of({"logits": some, "candidate_mask": np.eye(3, 5) == 0.0}),
+        "every positive masked, and no negative: it stays in the denominator",
+        ("candidates.mask.positive",),
         profile="masks",
     )
     spoilt = some.copy()

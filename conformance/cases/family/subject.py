@@ -208,7 +208,7 @@ def reductions(subject: Subject) -> Iterator[Case]:
         "divided by the number of entries all the same; a sum over halves or directions that is halved twice or never",
         profile="variants",
     )
-    weight = np.array([0.5, 2.0, 0.0, 1.25, 0.75, 1.5, 3.0, 0.25])[: subject.entries()]
+    weight = np.array([0.5, 2.0, 0.0, 1.25, 0.75, 2.5, 3.0, 0.25])[: subject.entries()]
     yield Case(
         "weighted",
         subject.of(subject.arrays(90, sample_weight=weight)),
