@@ -233,7 +233,7 @@ class Report:
 
         if self.diagnosed is None:
             self.diagnosed = found = diagnose(self, tick)
-            self.results = [replace(r, diagnosis=found.of(r.check.id)) if r.wrong else r for r in self.results]
+            self.results = [replace(r, diagnosis=found.about(r.check.id)) if r.wrong else r for r in self.results]
         return self.diagnosed
 
     def failures(self, profiles: Iterable[str] | None = None) -> list[Result]:

@@ -20,4 +20,4 @@ def known(loss: str) -> tuple[list[Hypothesis], str]:
     try:
         return [*found, *by_mutant(loss)], ""
     except (ImportError, OSError):  # the latter where a library that it is built on is missing
-        return found, "the suite's wrong implementations are compared only where PyTorch is installed"
+        return found, "The suite's wrong implementations are compared only where PyTorch is installed."

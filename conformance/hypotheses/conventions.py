@@ -118,7 +118,7 @@ def without_gradient(names: Iterable[str]) -> Change:
     return change
 
 
-def conventions(loss: str) -> Iterator[Convention]:
+def conventions() -> Iterator[Convention]:
     """Those that may be combined with any other mistake, simplest first."""
     for name, (words, factor) in FACTORS.items():
         yield Convention(f"factor.{name}", words, multiplied(factor), words.format("the loss"))
@@ -190,7 +190,7 @@ def combined(base: Hypothesis, convention: Convention) -> Hypothesis:
 def by_convention(loss: str) -> Iterator[Hypothesis]:
     """The right answer in other numbers."""
     exact = Hypothesis("", "", truth)
-    for convention in (*conventions(loss), *singular(loss)):
+    for convention in (*conventions(), *singular(loss)):
         definition = convention.id.startswith("factor.") and not convention.id.endswith("-1")
         found = combined(exact, convention)
         yield replace(found, id=convention.id, means=convention.alone, rank=0, definition=definition)
