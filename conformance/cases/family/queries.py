@@ -259,6 +259,13 @@ def n_pair_masks() -> Iterator[Case]:
         ("candidates.none", "candidates.mask.positive"),
         profile="masks",
     )
+    yield Case(
+        "positive",
+        N_PAIR.of(N_PAIR.arrays(3, candidate_mask=np.eye(4) == 0.0)),
+        "every positive masked, and no negative: it stays in the denominator",
+        ("candidates.mask.positive",),
+        profile="masks",
+    )
 
 
 # --- logits --------------------------------------------------------------------------------------------------------

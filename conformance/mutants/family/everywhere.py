@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infonce_ref.conformance.mutants.family.textbook import TEXTBOOKS, Family
+from infonce_ref.conformance.mutants.family.textbook import TEXTBOOKS, Board, Family
 from infonce_ref.conformance.mutants.record import FULL, HALF, mutant
 from infonce_ref.conformance.mutants.textbook import Array, constant, dtype_of, straight_through
 
@@ -63,7 +63,7 @@ class NoShift(Family):
         total = xp.sum(xp.where(keep, xp.exp(s), xp.zeros_like(s)), axis=1)
         return xp.log(xp.where(some, total, xp.ones_like(total))), some
 
-    def relative(self, s: Array, board: Any) -> Array:
+    def relative(self, s: Array, board: Board) -> Array:
         return s
 
 
@@ -185,7 +185,10 @@ class WeightsOverN(Family):
 
 
 @on(
-    dict.fromkeys(("gte", "siglip", "soft_nce", "n_pair", "triplet", "debiased"), ("masks",)),
+    {
+        **dict.fromkeys(("gte", "siglip", "n_pair", "triplet", "debiased"), ("masks",)),
+        "soft_nce": ("masks", "edges"),
+    },
     "mask-ignored",
     "The mask is accepted and not looked at.",
     means="the mask ignored",
@@ -197,7 +200,7 @@ class MaskIgnored(Family):
 
 
 @on(
-    dict.fromkeys(("nt_xent", "hard_negative", "sup_con", "gte"), ("masks",)),
+    {"nt_xent": ("masks", "precise"), **dict.fromkeys(("hard_negative", "sup_con", "gte"), ("masks",))},
     "mask-across",
     "The mask is read as candidate x anchor, where it is square.",
     means="the mask read as candidate x anchor",
@@ -210,6 +213,27 @@ class MaskAcross(Family):
             return kept.T
         n = shape[0]  # gte's four blocks, each on its own
         return self.xp.concat([kept[:, i : i + n].T for i in range(0, shape[1], n)], axis=1)
+
+
+class MaskPositiveToo(Family):
+    """Where its mask is False a positive stands in no denominator."""
+
+    def boards(self) -> list[Board]:
+        (board,) = super().boards()
+        self.own = self.xp.any(board.positive & self.kept(*board.sims.shape), axis=1)
+        return [board]
+
+    def softplus(self, x: Array, some: Array) -> Array:
+        return self.xp.where(self.own, super().softplus(x, some), self.xp.where(some, x, self.xp.zeros_like(x)))
+
+
+on(
+    dict.fromkeys(("nt_xent", "gte", "n_pair", "info_nce_from_logits"), ("masks",)),
+    "mask-positive-too",
+    "The mask takes the positive out of the denominator as well, where it is False there.",
+    means="the mask takes the positive out as well",
+    single="only a call with a mask sees it, and those are masks",
+)(MaskPositiveToo)
 
 
 @on(
@@ -239,20 +263,20 @@ class NoPositive(Family):
     single="only a call with a margin sees it, and those are variants",
 )
 class MarginAfterTemperature(Family):
-    def less_margin(self, board: Any) -> Array:
+    def less_margin(self, board: Board) -> Array:
         zero = self.xp.zeros_like(board.sims)
         return board.sims - self.xp.where(board.positive, self.scalar(self.margin) * self.tau(), zero)
 
 
 @on(
-    dict.fromkeys(("nt_xent", "gte", "sup_con", "dcl"), ("variants",)),
+    {"nt_xent": ("variants", "masks"), **dict.fromkeys(("gte", "sup_con", "dcl"), ("variants",))},
     "margin-on-all",
     "The margin comes off every candidate, negatives too: a shift, which changes nothing but a DCL's weights.",
     means="the margin taken off negatives too",
     single="only a call with a margin sees it, and those are variants",
 )
 class MarginOnAll(Family):
-    def less_margin(self, board: Any) -> Array:
+    def less_margin(self, board: Board) -> Array:
         return board.sims - self.scalar(self.margin)
 
 
@@ -287,12 +311,11 @@ class ViewDetached(Detached):
 
 
 @on(
-    dict.fromkeys(("moco", "n_pair", "triplet"), ("gradient",)),
+    dict.fromkeys(("moco", "n_pair", "triplet"), ("gradient", "variants")),
     "keys-detached",
     "Keys are constants, in a loss that gives gradients to both sides.",
     means="positive keys detached",
     seen={"moco": "https://github.com/facebookresearch/moco, by design"},
-    single="its values are right, and these are the checks of the keys' gradient",
 )
 class KeysDetached(Detached):
     detached = "positive_key"
@@ -309,7 +332,7 @@ class DocumentDetached(Detached):
 
 
 @on(
-    dict.fromkeys(("soft_nce", "sup_con"), ("gradient", "masks")),
+    {"soft_nce": ("gradient", "masks"), "sup_con": ("negatives", "masks")},
     "keys-detached",
     "Keys are constants, as a bank's are.",
     means="keys detached",

@@ -119,7 +119,7 @@ class OutForIn(SupCon):
     "sup-con.in-without-count",
     "L_in without log |P|: MIL-NCE's loss.",
     means="log |P| left out of L_in",
-    classes=VALUE,
+    classes=("value", "masks", "variants"),
 )
 class InWithoutCount(SupCon):
     def in_(self, s: Array, board: Board) -> Array:
@@ -188,22 +188,23 @@ class SelfAsNegative(SupCon):
 
 @mutant(
     "sup-con.self-by-value",
-    "Self is found by its value: a positive that equals the anchor is left out too.",
-    means="positives equal to the anchor left out",
-    classes=("edges", "negatives"),
+    "Self is found by its value: rows that equal the anchor are no candidates either.",
+    means="rows equal to the anchor left out",
+    classes=("edges", "negatives", "value"),
 )
 class SelfByValue(SupCon):
-    def itself(self, same: Array) -> Array:
+    def boards(self) -> list[Board]:
+        (board,) = super().boards()
         other = self.first if self.keys is None else self.keys
-        return self.xp.all(self.first[:, None, :] == other[None, :, :], axis=-1)
+        apart = ~self.xp.all(self.first[:, None, :] == other[None, :, :], axis=-1)
+        return [Board(board.sims, board.positive & apart, board.negative & apart)]
 
 
 @mutant(
     "sup-con.self-among-keys",
     "Key i is left out for anchor i, though keys are an array of their own.",
     means="key i left out for anchor i",
-    classes=("negatives",),
-    single="only a call with keys sees it",
+    classes=("negatives", "precise"),
 )
 class SelfAmongKeys(SupCon):
     def itself(self, same: Array) -> Array:

@@ -109,8 +109,7 @@ class SecondDetached(Clip):
     "clip.mask-not-transposed",
     "The mask of image x text is read as text x image in the second direction.",
     means="the mask not transposed for text to image",
-    classes=("masks",),
-    single=MASK,
+    classes=("masks", "precise"),
 )
 class MaskNotTransposed(Clip):
     def board(self, rows: Array, candidates: Array, explicit: str, kept: Array) -> Board:
@@ -121,8 +120,7 @@ class MaskNotTransposed(Clip):
     "clip.mask-one-way",
     "The mask takes texts from images, and not images from texts.",
     means="the mask left out of the direction text to image",
-    classes=("masks",),
-    single=MASK,
+    classes=("masks", "precise"),
 )
 class MaskOneWay(Clip):
     def board(self, rows: Array, candidates: Array, explicit: str, kept: Array) -> Board:
@@ -263,7 +261,8 @@ class BiasDetached(SigLip):
     means="softplus(x) cut off to x above 20",
     seen="https://github.com/apache/tvm/pull/20212",
     wrong_in=("float64",),
-    classes=("value", "variants"),
+    classes=("variants",),
+    single="only logits far below the bias see it, and those are variants",
 )
 class SoftplusThreshold(SigLip):
     def softplus(self, x: Array, some: Array) -> Array:

@@ -102,8 +102,7 @@ class TwoTau(Moco):
     "moco.duplicates-dropped",
     "Rows of the queue that equal a query's positive are no negatives of it.",
     means="rows of the queue equal to the positive left out",
-    classes=("negatives",),
-    single="only a queue that holds positives sees it",
+    classes=("value", "negatives"),
 )
 class DuplicatesDropped(Moco):
     def boards(self) -> list[Board]:
@@ -554,21 +553,6 @@ class MaskBeforeTemperature(FromLogits):
 class MaskTimes(FromLogits):
     def cleared_entries(self, x: Array, used: Array) -> Array:
         return x * self.xp.astype(used, x.dtype)
-
-
-@mutant(
-    "logits.mask-positive-too",
-    "The mask takes the positive out of the denominator as well, where it is False there.",
-    means="the mask takes the positive out as well",
-    classes=("masks",),
-    single=MASK,
-)
-class MaskPositiveToo(FromLogits):
-    def softplus(self, x: Array, some: Array) -> Array:
-        kept = self.kept(*self.first.shape)
-        own = self.xp.any(kept & (self.numbers(kept.shape[1])[None, :] == self.index()[:, None]), axis=1)
-        lost = self.xp.where(some, x, self.xp.zeros_like(x))
-        return self.xp.where(own, super().softplus(x, some), lost)
 
 
 # --- info_nce: logit_bias --------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from infonce_ref.conformance.mutants.record import mutant
 from infonce_ref.conformance.mutants.textbook import Array, constant
 
 VALUE = ("value", "gradient", "temperature gradient")
-MASK = "only a call with a mask sees it, and those are masks"
 WEIGHTED = "only calls with sigma see it, and those are variants"
 
 
@@ -144,8 +143,7 @@ class Interleaved(NtXent):
     "nt-xent.mask-views-exchanged",
     "The mask's rows and columns are read as view_b's first.",
     means="the mask read with view_b first",
-    classes=("masks",),
-    single=MASK,
+    classes=("masks", "precise"),
 )
 class MaskViewsExchanged(NtXent):
     def kept(self, *shape: int) -> Array:
@@ -157,8 +155,7 @@ class MaskViewsExchanged(NtXent):
     "nt-xent.mask-symmetric",
     "The mask is made symmetric: a pair is out for both if it is for one.",
     means="the mask made symmetric",
-    classes=("masks",),
-    single=MASK,
+    classes=("masks", "precise"),
 )
 class MaskSymmetric(NtXent):
     def kept(self, *shape: int) -> Array:
@@ -405,10 +402,9 @@ entered(
     "floor-detached",
     "The floor e^(-1/tau) is a constant for the gradient of the temperature.",
     "the floor detached from the temperature",
-    ("variants",),
+    ("variants", "masks"),
     FloorDetached,
     "https://github.com/chingyaoc/DCL/blob/master/main.py, np.e ** (-1 / temperature)",
-    single="where the floor isn't met everything is right, and cases on the floor are variants",
 )
 
 
@@ -422,9 +418,8 @@ entered(
     "floor-for-all",
     "Where one anchor is on the floor all are.",
     "all anchors on the floor where one is",
-    ("variants",),
+    ("value", "gradient", "masks"),
     FloorForAll,
-    single="only a batch with anchors on both sides of the floor sees it",
 )
 
 
