@@ -16,7 +16,7 @@ from torch import Tensor
 
 from infonce_ref import embed
 from infonce_ref.backends._torch_tiles import LARGEST_UNSHIFTED
-from infonce_ref.backends._torch_unit import BothWays, OneWay, UnitRows, Views
+from infonce_ref.backends._torch_unit import BothWays, OneWay, Views
 from infonce_ref.candidates import Candidates
 from infonce_ref.contrast import Contrasted, MeanOf
 from infonce_ref.link import softplus_link
@@ -53,7 +53,9 @@ def plain_pair(given: Mapping[str, Any], one: str, other: str, temperature: floa
     """The two arrays of a call that has nothing to it; None for any other."""
     if not given.keys() <= {one, other, *COSINE} or given.get("similarity", "cosine") != "cosine":
         return None
-    a, b, tau = given.get(one), given.get(other), given.get("temperature", temperature)
+    a: Any = given.get(one)
+    b: Any = given.get(other)
+    tau = given.get("temperature", temperature)
     if not (type(a) in PLAIN and type(b) in PLAIN and type(tau) is float and TEMPERATURES[0] < tau < TEMPERATURES[1]):
         return None
     if a.dtype not in SQUARABLE or b.dtype != a.dtype or a.device.type != "cpu" or b.device.type != "cpu":
@@ -88,9 +90,7 @@ def moderate(tau: float, like: Tensor) -> bool:
     return 2 / tau + math.log(like.shape[0]) < LARGEST_UNSHIFTED[like.dtype]
 
 
-def unit_plan(
-    like: Tensor, rows: UnitRows | Contrasted | MeanOf, given: Mapping[str, Any], to_arguments: Callable[..., Any]
-) -> Plan[Any]:
+def unit_plan(like: Tensor, rows: Any, given: Mapping[str, Any], to_arguments: Callable[..., Any]) -> Plan[Any]:
     n = like.shape[0]
     reduction = plain_reduction(given.get("reduction", "mean"), n, like)
     return Plan(torch, n, rows, reduction, to_arguments, default_block_size(n, 8 * like.element_size()))

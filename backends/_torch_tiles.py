@@ -43,15 +43,14 @@ def runs(rows: object) -> bool:
 
 def visit(plan: Plan[Any], weights: Tensor | None, wanted: Wanted) -> tuple[Tensor, dict[str, Tensor]]:
     """The losses of all rows and, with row weights, the gradients by name."""
-    if isinstance(plan.rows, UnitRows):
-        return plan.rows.visit(weights, wanted)
+    rows: Any = plan.rows
+    if isinstance(rows, UnitRows):
+        return rows.visit(weights, wanted)
     gradients = Gradients(plan.queries, wanted)
     return contrast(plan.rows, plan.queries, plan.block_size, weights, gradients), gradients.total
 
 
-def contrast(
-    rows: Any, queries: int, block_size: int, weights: Tensor | None, gradients: Gradients
-) -> Tensor:
+def contrast(rows: Any, queries: int, block_size: int, weights: Tensor | None, gradients: Gradients) -> Tensor:
     """The losses of all rows; their gradients are added to those given."""
     if isinstance(rows, MeanOf):
         half = None if weights is None else weights / 2
@@ -92,7 +91,9 @@ class Gradients:
 
     def leave_out(self, rows: Rows) -> None:
         """Zeros, which take no room, for what nobody asks for."""
-        if rows.name not in self.total:
+        if rows.scatter is not None:
+            self.total.setdefault(rows.name, rows.scatter(torch.zeros_like(rows.values)))
+        elif rows.name not in self.total:
             n = self.queries if rows.by_row else rows.values.shape[0]
             self.total[rows.name] = rows.values.new_zeros(()).expand(n, *rows.values.shape[1:])
 
@@ -274,7 +275,8 @@ def leave_out(block: Block, d: Tensor, inside: bool) -> Tensor:
     for columns in block.never:
         put(d, columns, lowest, inside)
         count -= ((columns >= 0) & (columns < d.shape[1]))[:, None].to(d.dtype)
-    return count > 0
+    some: Tensor = count > 0
+    return some
 
 
 def put_false(keep: Tensor, columns: Tensor, inside: bool) -> None:

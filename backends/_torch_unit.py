@@ -16,12 +16,12 @@ from torch import Tensor
 
 Totals: TypeAlias = dict[str, Tensor]
 
-SCORES_AT_ONCE = 2**21
+ROWS_AT_ONCE = 256
 
 
-def spans(rows: int, columns: int) -> list[tuple[int, int]]:
-    """The tiles: so many rows that the scores stay near the caches."""
-    step = max(256, min(1024, SCORES_AT_ONCE // columns))
+def spans(rows: int, whole: int) -> list[tuple[int, int]]:
+    """The tiles: all rows if they are no more than `whole`, else so few that the scores stay near the caches."""
+    step = rows if rows <= whole else ROWS_AT_ONCE
     return [(lo, min(lo + step, rows)) for lo in range(0, rows, step)]
 
 
@@ -39,7 +39,7 @@ class OneWay:
         positive = (scaled * k).sum(-1, keepdim=True).exp_()
         to_q = torch.empty_like(q) if number or self.names[0] in wanted else None
         to_k = torch.zeros_like(k) if self.names[1] in wanted else None
-        tiles = spans(n, n)
+        tiles = spans(n, whole=1024)
         room = q.new_empty((tiles[0][1], n))
         z = torch.empty_like(positive)
         for lo, hi in tiles:
@@ -90,7 +90,7 @@ class BothWays:
         u, v, n = self.u, self.v, self.u.shape[0]
         scaled = u / self.tau
         positive = (scaled * v).sum(-1).exp_()
-        tiles = spans(n, n)
+        tiles = spans(n, whole=1024)
         room = u.new_empty((tiles[0][1], n))
 
         def exponentials() -> Iterator[tuple[int, int, Tensor]]:
@@ -145,7 +145,7 @@ class Views:
         n = rows // 2
         scaled = u / self.tau
         positive = (scaled[:n] * u[n:]).sum(-1).exp_().repeat(2)
-        tiles = spans(rows, rows)
+        tiles = spans(rows, whole=512)
         room = u.new_empty(tiles[0][1] * rows)
 
         def exponentials() -> Iterator[tuple[int, int, Tensor]]:
