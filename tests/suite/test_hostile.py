@@ -13,7 +13,7 @@ import pytest
 
 from infonce_ref.conformance.results import Report
 from infonce_ref.conformance.run import check_loss
-from tests.suite.test_programs import running
+from tests.suite.test_programs import left
 
 ONE = "benign.plain*float64/loss"
 SOME = "benign*float64/loss"
@@ -70,7 +70,7 @@ def test_processes_left_behind_are_ended(tmp_path: Path, monkeypatch: pytest.Mon
     assert time.monotonic() - begun < 30
     started = [int(pid) for pid in pids.read_text(encoding="ascii").split()]
     assert len(started) == 3
-    assert not [pid for pid in started if running(pid)]
+    assert not left(started)
 
 
 def test_only_the_checks_that_kill_it_are_lost() -> None:

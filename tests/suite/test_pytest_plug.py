@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infonce_ref.conformance.runner import _environment
-from tests.suite.test_programs import running
+from tests.suite.test_programs import left
 
 SUITE = Path(__file__).parent
 TARGET = """
@@ -99,7 +99,7 @@ def test_xdist_gives_each_worker_a_process_of_its_own(project: Project) -> None:
     assert counted(alone[1]) == counted(together[1])
     assert counted(alone[1])["failed"] > 3
     assert len(project.processes()) == 3
-    assert not [pid for pid in project.processes() if running(pid)]
+    assert not left(project.processes())
 
 
 def test_a_random_seed_is_one_seed_for_all_workers(project: Project) -> None:
