@@ -54,7 +54,7 @@ def test_every_command_of_the_page_runs(shims: Path, tmp_path: Path) -> None:
         env={
             **os.environ,
             "PATH": f"{shims}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "ZIG_GLOBAL_CACHE_DIR": str(tmp_path / "zig"),
             "ZIG_LOCAL_CACHE_DIR": str(tmp_path / "zig"),
         },
