@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
+from array_api_compat import is_torch_namespace
 from torch import Tensor
 
 from infonce_ref.backends import _torch_plans as plans
@@ -286,7 +287,7 @@ class TorchLoss(Generic[P, G]):
         """The arguments by name; what no signature allows, the reference refuses."""
         given = dict(zip(self.positional, args, strict=False))
         if len(args) > len(self.positional) or not kwargs.keys() <= self.__signature__.parameters.keys() - given.keys():
-            self.__signature__.bind(*args, **kwargs)
+            self.reference.plan(*args, **kwargs)
         given.update(kwargs)
         if isinstance(given.get("queue"), KeyQueue):
             given["queue"] = given["queue"].keys
@@ -294,7 +295,13 @@ class TorchLoss(Generic[P, G]):
 
     def plan(self, given: Mapping[str, Any]) -> Plan[G]:
         quick = self.quick(given) if self.quick is not None else None
-        return self.reference.plan(**given) if quick is None else quick  # type: ignore[call-arg]
+        if quick is not None:
+            return quick
+        plan = self.reference.plan(**given)  # type: ignore[call-arg]
+        if not is_torch_namespace(plan.xp):
+            name = plan.xp.__name__
+            raise TypeError(f"infonce_ref.backends.torch takes PyTorch's tensors, got {name}'s [input.array]")
+        return plan
 
     def checked(self, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Refuses what the reference refuses, at the cost of shapes only."""

@@ -1,0 +1,402 @@
+"""The PyTorch backend: the reference's numbers and errors by tiles, and every way PyTorch has to differentiate them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import infonce_ref
+from infonce_ref.conformance.problem import Problem
+from infonce_ref.conformance.run import check_loss
+from tests import families, problems
+from tests.libraries import HALF, LIBRARIES
+from tests.problems import arguments, outputs, worst
+
+torch = pytest.importorskip("torch")
+
+from infonce_ref.backends import _torch_tiles, _torch_unit  # noqa: E402
+from infonce_ref.backends import torch as fast  # noqa: E402
+
+on = pytest.mark.parametrize
+TILED = ("clip", "gte", "info_nce", "moco", "n_pair", "nt_xent")
+CERTIFIED = (*TILED, "sup_con")
+EVERY = (
+    *CERTIFIED,
+    "dcl",
+    "debiased",
+    "hard_negative",
+    "info_nce_from_logits",
+    "mil_nce",
+    "siglip",
+    "soft_nce",
+    "triplet",
+)
+CASES: dict[str, tuple[Problem, Any]] = {
+    **{name: (p, problems) for name, p in problems.CASES.items()},
+    **{name: (p, families) for name, p in families.CASES.items() if p.loss in CERTIFIED},
+}
+
+
+def normal(seed: int, *shape: int, dtype: Any = torch.float64) -> Any:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def same(one: Any, other: Any, rtol: float = 1e-10, atol: float = 1e-13) -> None:
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.dtype == b.dtype
+            torch.testing.assert_close(a, b, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def flat(found: Any) -> tuple[Any, ...]:
+    loss, grad = found
+    return (loss, *grad)
+
+
+def autograd(p: Problem, arrays: dict[str, Any], options: dict[str, Any], fields: tuple[str, ...]) -> Any:
+    """Loss and gradients by autograd."""
+    leaves = {
+        name: x.clone().requires_grad_() if name in fields and torch.is_tensor(x) else x for name, x in arrays.items()
+    }
+    loss = getattr(fast, p.loss)(**leaves, **options)
+    wanted = [name for name in fields if torch.is_tensor(leaves.get(name))]
+    found = torch.autograd.grad(loss.sum(), [leaves[name] for name in wanted])
+    return loss, dict(zip(wanted, found, strict=True))
+
+
+@on("case", CASES)
+@on("dtype", ["float64", "float32"])
+@on("block_size", [None, 2])
+def test_exact_within_the_bound(
+    case: str, dtype: str, block_size: int | None, conforms: Callable[[float], None]
+) -> None:
+    """[stream.block] Loss and gradients are the oracle's within the bound, with tiles of any height."""
+    p, module = CASES[case]
+    with LIBRARIES["torch"]() as library:
+        arrays, options = arguments(p, library, dtype)
+        loss, grad = getattr(fast, p.loss).value_and_grad(**arrays, **options, block_size=block_size)
+        got = outputs(library, loss, grad)
+    conforms(worst(got, module.exact_answer(case), module.bounds_of(case, dtype)))
+
+
+@on("case", CASES)
+def test_autograd_gives_the_same_gradients(case: str) -> None:
+    """Autograd's gradients are those of value_and_grad, which has those of the sum for reduction="none"."""
+    p, _ = CASES[case]
+    with LIBRARIES["torch"]() as library:
+        arrays, options = arguments(p, library, "float64")
+    loss, grad = getattr(fast, p.loss).value_and_grad(**arrays, **options)
+    value, found = autograd(p, arrays, options, grad._fields)
+    same((value.detach(), *found.values()), (loss, *(getattr(grad, name) for name in found)), rtol=1e-12)
+
+
+@on("case", ["cosine", "in-batch+own", "clip: plain"])
+@on("dtype", HALF)
+def test_half_precision(case: str, dtype: str, conforms: Callable[[float], None]) -> None:
+    """[dtype.half] Half precision is storage, by autograd and without."""
+    p, module = CASES[case]
+    with LIBRARIES["torch"]() as library:
+        arrays, options = arguments(p, library, dtype)
+        loss, grad = getattr(fast, p.loss).value_and_grad(**arrays, **options)
+        value, found = autograd(p, arrays, options, grad._fields)
+        assert value.dtype == torch.float32
+        assert all(found[name].dtype == arrays[name].dtype for name in found)
+        same((value, *found.values()), (loss, *(getattr(grad, name) for name in found)))
+        got = outputs(library, loss, grad)
+    conforms(worst(got, module.exact_answer(case), module.bounds_of(case, dtype)))
+
+
+def test_a_scaled_loss_keeps_half_precision_gradients() -> None:
+    """[dtype.half] A gradient too small for float16 arrives, where the loss is scaled before backward."""
+    q = (4096 * normal(500, 4, 3)).half().requires_grad_()
+    (65536.0 * fast.info_nce(q, normal(501, 4, 3).half())).backward()
+    with torch.no_grad():
+        _, pullback = infonce_ref.info_nce.vjp(q, normal(501, 4, 3).half())
+    assert q.grad.count_nonzero() == q.numel()
+    same((q.grad,), (pullback(65536.0).query,), rtol=2e-3, atol=1e-7)
+
+
+def by_value_and_grad(loss: Any) -> Callable[..., Any]:
+    """The loss as a function that returns its gradients itself."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        value, grad = loss.value_and_grad(*args, **kwargs)
+        return value, {name: g for name, g in grad._asdict().items() if g is not None}
+
+    function.__signature__ = inspect.signature(loss)  # type: ignore[attr-defined]
+    return function
+
+
+@pytest.mark.slow
+@on("form", ["autograd", "value_and_grad"])
+@on("loss", CERTIFIED)
+def test_conforms_to_all_profiles(loss: str, form: str) -> None:
+    """[call.pure] [call.repeatable] The suite accepts it by the path that anyone's code takes, precise included."""
+    ours = getattr(fast, loss) if form == "autograd" else by_value_and_grad(getattr(fast, loss))
+    report = check_loss(ours, loss, "torch", profile="all")
+    assert report.exit_code == 0, report.verdict()
+    reference = check_loss(by_value_and_grad(getattr(infonce_ref, loss)), loss, "torch", profile="all")
+    for profile in report.profiles:
+        mine, theirs = (max((r.r or 0.0 for r in x.of(profile)), default=0.0) for x in (report, reference))
+        assert mine <= max(2 * theirs, 0.05), profile
+
+
+PLAIN = {"info_nce": 1, "clip": 1, "nt_xent": 2, "gte": 1}  # rows of the loss for each pair
+
+
+@on("loss", PLAIN)
+@on("tau", [0.1, 0.001])
+@on("reduction", ["mean", "sum", "none"])
+@on("rows", [1, 2, 16, 300])
+def test_several_tiles_are_the_reference(
+    loss: str, tau: float, reduction: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[stream.block] One tile or several, shifted or not, of the plainest call: the reference's numbers."""
+    monkeypatch.setattr(_torch_unit, "spans", lambda n, whole: [(i, min(i + rows, n)) for i in range(0, n, rows)])
+    monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: rows)
+    n = min(5 * rows + 1, 300)
+    q, k = normal(502, n, 7), normal(503, n, 7)
+    options = {"temperature": tau, "reduction": reduction}
+    found = getattr(fast, loss).value_and_grad(q, k, **options)
+    expected = flat(getattr(infonce_ref, loss).value_and_grad(q, k, **options))
+    same(flat(found), expected, rtol=1e-9, atol=1e-11)
+    cotangent = 0.5 if reduction != "none" else normal(504, PLAIN[loss] * n)
+    pulled = getattr(fast, loss).vjp(q, k, **options)[1](cotangent)
+    same(pulled, getattr(infonce_ref, loss).vjp(q, k, **options)[1](cotangent), rtol=1e-9, atol=1e-11)
+
+
+def test_where_unshifted_sums_would_overflow_rows_are_shifted() -> None:
+    """[rows.softplus] Differences up to ±2000 at τ = 0.001 and norms of 1e4 stay finite in float32."""
+    q, k = normal(505, 9, 4, dtype=torch.float32), normal(506, 9, 4, dtype=torch.float32)
+    for options in ({"temperature": 0.001}, {"temperature": 1.0, "similarity": "dot"}):
+        scale = 1e2 if "similarity" in options else 1.0
+        got = flat(fast.info_nce.value_and_grad(scale * q, scale * k, **options))
+        exact = flat(infonce_ref.info_nce.value_and_grad((scale * q).double(), (scale * k).double(), **options))
+        for a, b in zip(got, exact, strict=True):
+            if a is not None:
+                assert torch.isfinite(a).all()
+                assert (a.double() - b).abs().max() <= 1e-3 * b.abs().max() + 1e-6
+
+
+@on("wanted", [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)])
+@on("options", [{}, {"negative_keys": normal(507, 2, 3)}, {"candidate_mask": torch.tensor([[1, 0, 1, 1]] * 4) > 0},
+                {"positive_index": torch.tensor([3, 1, 1, 0])}])  # fmt: skip
+def test_only_what_needs_a_gradient_gets_one(wanted: tuple[int, ...], options: dict[str, Any]) -> None:
+    """Any subset of the inputs may need gradients; those that do get the reference's, the others none."""
+    inputs = [normal(508, 4, 3), normal(509, 4, 3), torch.tensor(0.3, dtype=torch.float64)]
+    for i in wanted:
+        inputs[i].requires_grad_()
+    q, k, tau = inputs
+    fast.info_nce(q, k, temperature=tau, **options).backward()
+    with torch.no_grad():
+        _, grad = infonce_ref.info_nce.value_and_grad(q, k, temperature=tau, **options)
+    expected = (grad.query, grad.positive_key, grad.temperature)
+    assert [x.grad is not None for x in inputs] == [i in wanted for i in range(3)]
+    same([inputs[i].grad for i in wanted], [expected[i] for i in wanted])
+
+
+@on("loss", CERTIFIED)
+@on("reduction", ["mean", "none"])
+def test_first_and_second_derivatives_are_the_functions(loss: str, reduction: str) -> None:
+    """gradcheck and gradgradcheck: differences of the loss, and of its gradient."""
+    second = torch.tensor([0, 1, 0]) if loss == "sup_con" else normal(511, 3, 2).requires_grad_()
+    tau = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    scaled = {} if loss == "n_pair" else {"temperature": tau}
+    queue = [normal(512, 2, 2)] if loss == "moco" else []
+
+    def of(first: Any, second: Any, tau: Any) -> Any:
+        options = {"temperature": tau} if scaled else {}
+        return getattr(fast, loss)(first, second, *queue, reduction=reduction, **options)
+
+    inputs = (normal(510, 3, 2).requires_grad_(), second, tau if scaled else None)
+    assert torch.autograd.gradcheck(of, inputs)
+    assert torch.autograd.gradgradcheck(of, inputs)
+
+
+def test_a_second_derivative_after_a_number_for_the_temperature() -> None:
+    """The plainest call has the second derivative too, not that of gradients taken for constants."""
+    q, k = normal(513, 4, 3).requires_grad_(), normal(514, 4, 3)
+    for loss in ("info_nce", "clip", "nt_xent"):
+        assert torch.autograd.gradgradcheck(lambda x, loss=loss: getattr(fast, loss)(x, k), (q,))
+
+
+def test_torch_func_agrees_with_the_reference() -> None:
+    """torch.func's grad, vmap, their compositions and a Hessian by jacrev of jacrev are the reference's."""
+    q, k = normal(515, 3, 4, 2), normal(516, 3, 4, 2)
+    from torch.func import grad, jacrev, vmap
+
+    same((vmap(fast.info_nce)(q, k),), (torch.stack([infonce_ref.info_nce(a, b) for a, b in zip(q, k, strict=True)]),))
+    expected = torch.stack([infonce_ref.info_nce.value_and_grad(a, b)[1].query for a, b in zip(q, k, strict=True)])
+    same((vmap(grad(fast.info_nce))(q, k),), (expected,))
+    same((grad(lambda x: vmap(fast.info_nce)(x, k).sum())(q),), (expected,))
+    none = jacrev(lambda x: fast.info_nce(x, k[0], reduction="none"))(q[0])
+    same((none.sum(0),), (infonce_ref.info_nce.value_and_grad(q[0], k[0], reduction="sum")[1].query,))
+    twice = jacrev(jacrev(lambda x: fast.info_nce(x, k[0])))(q[0])
+    same((twice,), (jacrev(jacrev(lambda x: infonce_ref.info_nce(x, k[0])))(q[0]),))
+
+
+@pytest.mark.filterwarnings("ignore:.*Dynamo.*:UserWarning")
+@on("loss", ["info_nce", "clip", "nt_xent"])
+def test_compiles_without_a_break(loss: str) -> None:
+    """torch.compile(fullgraph=True) takes the loss, and its gradient is the same."""
+    q, k = normal(517, 4, 3).requires_grad_(), normal(518, 4, 3)
+    compiled = torch.compile(
+        lambda q, k: getattr(fast, loss)(q, k, temperature=0.2), fullgraph=True, backend="aot_eager"
+    )
+    value = compiled(q, k)
+    (found,) = torch.autograd.grad(value, [q])
+    expected = getattr(fast, loss)(q, k, temperature=0.2)
+    same((value, found), (expected, *torch.autograd.grad(expected, [q])))
+
+
+def test_autocast_changes_nothing_but_takes_mixed_inputs() -> None:
+    """Under autocast the loss is computed in float32, of inputs in any precision; gradients come as stored."""
+    q, k = normal(519, 5, 3, dtype=torch.float32).requires_grad_(), normal(520, 5, 3).bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = fast.info_nce(q, k)
+        none = fast.info_nce(q, k, reduction="none")
+        found = torch.autograd.grad(none.sum() / 5, [q, k])
+    mixed.backward()
+    plain = infonce_ref.info_nce.value_and_grad(q.detach(), k.detach().float())
+    same((mixed,), (plain[0],), rtol=1e-6)
+    for g in ((q.grad, k.grad), found):
+        same(g, (plain[1].query, plain[1].positive_key.bfloat16()), rtol=1e-2, atol=1e-6)
+        same(g[:1], (plain[1].query,), rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_is_read_on_a_device_that_isnt_the_processor() -> None:
+    """On the meta device, which has no numbers to read, loss and gradients have their shapes."""
+    q, k = (torch.empty(4, 3, device="meta", requires_grad=True) for _ in range(2))
+    for loss in ("info_nce", "clip", "nt_xent", "gte"):
+        value = getattr(fast, loss)(q, k)
+        assert value.device.type == "meta"
+        assert value.shape == ()
+        assert [g.shape for g in torch.autograd.grad(value, [q, k])] == [(4, 3), (4, 3)]
+
+
+@on("loss", EVERY)
+def test_the_signature_is_the_references(loss: str) -> None:
+    """[input.shape] The same names and defaults; pickled by name."""
+    ours = getattr(fast, loss)
+    assert inspect.signature(ours) == inspect.signature(getattr(infonce_ref, loss))
+    assert pickle.loads(pickle.dumps(ours)) is ours
+
+
+@on("bad", [
+    {"temperature": -1.0}, {"temperature": "warm"}, {"reduction": "max"}, {"positive_key": torch.ones(3, 2)},
+    {"query": torch.ones(2, 2).half()}, {"query": torch.ones(2, 2, device="meta")}, {"query": [[1.0]]},
+    {"no_such": 1}, {"similarity": "cos"}, {"block_size": 0},
+])  # fmt: skip
+def test_the_errors_are_the_references(bad: dict[str, Any]) -> None:
+    """[scale.temperature.domain] Type and message, by any way in."""
+    call = {"query": torch.ones(2, 2), "positive_key": torch.ones(2, 2), **bad}
+    with pytest.raises((TypeError, ValueError)) as expected:
+        infonce_ref.info_nce(**call)
+    for form in (fast.info_nce, fast.info_nce.value_and_grad, fast.info_nce.vjp):
+        with pytest.raises(type(expected.value)) as got:
+            form(**call)
+        assert str(got.value) == str(expected.value)
+
+
+def test_arrays_of_another_library_are_refused() -> None:
+    """[input.array] NumPy's arrays are the reference's, or the NumPy backend's."""
+    with pytest.raises(TypeError, match=r"takes PyTorch's tensors, got .*numpy's \[input.array\]"):
+        fast.info_nce(np.eye(2), np.eye(2))
+
+
+def test_modules_are_their_functions() -> None:
+    """Each module's value is its function's; extra explicit negatives replace those in the batch."""
+    q, k, shared, own = normal(521, 4, 3), normal(522, 4, 3), normal(523, 2, 3), normal(524, 4, 2, 3)
+    explicit = {"temperature": 0.2, "in_batch_negatives": False}
+    labels = torch.tensor([0, 1, 0, 1])
+    moco = fast.MoCoLoss(3, 5, temperature=0.2)
+    moco.enqueue(shared)
+    loaded = fast.MoCoLoss(3, 5, temperature=0.2)
+    loaded.load_state_dict(moco.state_dict())
+    pairs = [
+        (fast.InfoNCELoss(0.2)(q, k), infonce_ref.info_nce(q, k, temperature=0.2)),
+        (fast.InfoNCELoss(0.2)(q, k, shared), infonce_ref.info_nce(q, k, shared, **explicit)),
+        (fast.InfoNCE(0.2, negative_mode="paired")(q, k, own), infonce_ref.info_nce(q, k, own, **explicit)),
+        (fast.info_nce_loss(q, k, shared, 0.2), infonce_ref.info_nce(q, k, shared, **explicit)),
+        (fast.NTXentLoss(0.2)(q, k), infonce_ref.nt_xent(q, k, temperature=0.2)),
+        (fast.SupConLoss(0.2, "in")(q, labels), infonce_ref.sup_con(q, labels, temperature=0.2, variant="in")),
+        (
+            fast.CLIPLoss(0.2, learnable=False)(q.float(), k.float()),
+            infonce_ref.clip(q.float(), k.float(), temperature=0.2),
+        ),
+        (moco(q, k), infonce_ref.moco(q, k, shared.float().double(), temperature=0.2)),
+        (loaded(q, k), infonce_ref.moco(q, k, shared.float().double(), temperature=0.2)),
+    ]
+    for ours, theirs in pairs:
+        same((ours,), (theirs,), rtol=1e-6)
+    assert copy.deepcopy(fast.CLIPLoss()).state_dict().keys() == {"logit_scale"}
+
+
+@on("mode", ["unpaired", "paired", None])
+@on("reduction", ["mean", "sum", "none"])
+def test_drop_in_for_info_nce_pytorch(mode: str | None, reduction: str) -> None:
+    """The class of info-nce-pytorch, called the same way, gives the same."""
+    theirs = pytest.importorskip("info_nce")
+    q, k = normal(525, 4, 3), normal(526, 4, 3)
+    more = [] if mode is None else [normal(527, 5, 3) if mode == "unpaired" else normal(528, 4, 5, 3)]
+    options = {"temperature": 0.3, "reduction": reduction, "negative_mode": mode or "unpaired"}
+    same((fast.InfoNCE(**options)(q, k, *more),), (theirs.InfoNCE(**options)(q, k, *more),))
+
+
+def test_the_clamp_of_clips_scale() -> None:
+    """[helper.logit-scale] Beyond the clamp the scale is the largest and the parameter's gradient 0; clamp_ returns."""
+    q, k = normal(529, 4, 3, dtype=torch.float32), normal(530, 4, 3, dtype=torch.float32)
+    loss = fast.CLIPLoss(max_scale=10.0)
+    for logit_scale in (1.0, 3.0):
+        loss.logit_scale.data.fill_(logit_scale)
+        loss.logit_scale.grad = None
+        value = loss(q, k)
+        value.backward()
+        tau, pullback = infonce_ref.temperature_from_logit_scale(torch.tensor(logit_scale), 10.0)
+        expected, grad = infonce_ref.clip.value_and_grad(q, k, temperature=tau)
+        same((value.detach(), loss.logit_scale.grad), (expected, pullback(grad.temperature)), rtol=1e-5, atol=1e-7)
+    loss.clamp_()
+    assert loss.temperature().item() == pytest.approx(0.1)
+
+
+MEASURE = """
+import resource, torch
+from infonce_ref.backends import torch as fast
+torch.set_num_threads(1)
+def peak(n):
+    q, k = torch.randn(n, 16).requires_grad_(), torch.randn(n, 16).requires_grad_()
+    getattr(fast, {loss!r})(q, k).backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak(64)
+before = peak(256)
+print(peak(16384) - before)
+"""
+
+
+@pytest.mark.slow
+@on("loss", ["info_nce", "clip"])
+def test_memory_grows_with_the_rows(loss: str) -> None:
+    """[stream.block] At 16384 rows, loss and gradients, less than a tenth of the matrix of scores is held."""
+    pytest.importorskip("resource")
+    done = subprocess.run([sys.executable, "-c", MEASURE.format(loss=loss)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 16384**2 * 4 / 10
+
+
+def test_a_wrong_tile_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks can fail: with the positive left among the negatives the worst r is beyond 1."""
+    monkeypatch.setattr(_torch_tiles, "put", lambda *args: None)
+    p, _ = CASES["cosine"]
+    with LIBRARIES["torch"]() as library:
+        arrays, options = arguments(p, library, "float64")
+        got = outputs(library, *fast.info_nce.value_and_grad(**arrays, **options))
+    assert worst(got, problems.exact_answer("cosine"), problems.bounds_of("cosine", "float64")) > 1
