@@ -27,8 +27,7 @@ from array_api_compat import is_numpy_namespace
 
 import infonce_ref
 from infonce_ref import loss as reference
-from infonce_ref.contrast import Contrast, Contrasted, MeanOf
-from infonce_ref.link import softplus_link
+from infonce_ref.backends._plans import Direction, directions
 from infonce_ref.loss import Device, Loss, Plan
 from infonce_ref.scores import Block
 
@@ -39,27 +38,7 @@ FEWEST, MOST = 128, 512
 WORTH_THREADS = 2**20  # scores in all
 
 
-# --- which plans have tiles, and how they are cut --------------------------------------------------------------------
-
-
-class Direction(NamedTuple):
-    """Rows that a plan contrasts in tiles, and their share of its losses."""
-
-    rows: Contrasted
-    share: float
-
-
-def directions(rows: Any) -> list[Direction] | None:
-    """What the rows are made of; None if that isn't what tiles are for."""
-    parts: list[Any] = [rows.one, rows.other] if isinstance(rows, MeanOf) else [rows]
-    if not all(isinstance(part, Contrasted) and part.level is None and tileable(part.layout(0, 1)) for part in parts):
-        return None
-    return [Direction(part, 1 / len(parts)) for part in parts]
-
-
-def tileable(rows: Contrast) -> bool:
-    biased = rows.pair.bias is not None or any(block.bias is not None for block in rows.blocks)
-    return rows.link is softplus_link and not biased
+# --- how rows are cut into tiles --------------------------------------------------------------------------------------
 
 
 def tile_rows(columns: int, most: int) -> int:

@@ -89,14 +89,26 @@ def strict_on(device: str) -> Iterator[Library]:
 
 
 @contextlib.contextmanager
-def cupy_device() -> Iterator[Library]:
-    """CuPy, where there is a device to run it on."""
+def cupy_on(number: int) -> Iterator[Library]:
+    """CuPy, where there is such a device. Its arrays lie there; the current device is the first."""
     cupy = pytest.importorskip("cupy")
     try:
-        cupy.zeros(1)
+        found = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         pytest.skip(f"CuPy without a device: {error}")
-    yield Library("cupy", lambda x, dtype: cupy.asarray(x, dtype=dtype), lambda x: cupy.asnumpy(x).astype(np.float64))
+    if found <= number:
+        pytest.skip(f"CuPy has {found} devices")
+
+    def array(x: np.ndarray, dtype: str) -> Any:
+        with cupy.cuda.Device(number):
+            return cupy.asarray(x, dtype=dtype)
+
+    def back(x: Any) -> np.ndarray:
+        assert x.device.id == number, f"an array left device {number} for {x.device}"
+        return cupy.asnumpy(x).astype(np.float64)
+
+    with cupy.cuda.Device(0):
+        yield Library(f"cupy-{number}", array, back, (*FULL, "float16"))
 
 
 LIBRARIES: Mapping[str, Callable[[], contextlib.AbstractContextManager[Library]]] = {
@@ -106,5 +118,5 @@ LIBRARIES: Mapping[str, Callable[[], contextlib.AbstractContextManager[Library]]
     "jax-jit": partial(jax_called, None),
     "strict": partial(strict_on, "CPU_DEVICE"),
     "strict-device1": partial(strict_on, "device1"),
-    "cupy": cupy_device,
+    "cupy": partial(cupy_on, 0),
 }

@@ -1,16 +1,16 @@
 """CuPy's own code on a simulated CUDA: the real wheel on a machine without a GPU.
 
-Of CuPy everything runs as it is (arrays, ufuncs, reductions, products, generated and fused kernels, devices, refusals),
-but the libraries below it are small stand-ins: runtime.cpp (two devices, their memory the host's), compiler.cpp (kernels
-compiled by a C++ compiler against kernel.h), cublas.cpp (products as plain loops). Copies between host and device and
-synchronisations are counted.
+Of CuPy everything runs as it is: arrays, ufuncs, reductions, generated and fused kernels, devices, refusals. The
+libraries below it are small stand-ins: runtime.cpp (two devices, their memory the host's), compiler.cpp (kernels
+compiled by a C++ compiler against kernel.h), cublas.cpp (products as plain loops). They count launches, copies between
+host and device, and synchronisations.
 
-**What it can't show.** It isn't a GPU: no GPU's arithmetic (fused multiply-add, TF32, its exp and log), no concurrency, so
-that neither a race nor a missing synchronisation shows itself, no speed. There is no sort, cuSOLVER, cuRAND, cuSPARSE,
-CUB or NCCL; whatever else CuPy calls and isn't there answers "not supported". It fits CuPy 14.2.0 on Linux alone.
+**What it can't show.** It is no GPU: no GPU's arithmetic (fused multiply-add, TF32, its exp and log), no speed, and no
+concurrency, so that neither a race nor a missing synchronisation shows itself. There is no sort, cuSOLVER, cuRAND,
+cuSPARSE, CUB or NCCL; what else CuPy may call and isn't here answers "not supported". It fits CuPy 14.2.0 on Linux.
 
 The first use builds it (a minute; the package index, a C++ compiler, Python's headers) into a folder of its own in the
-user's cache, which the tests' environment never sees. The compiler is $CXX, g++, clang++ or, where there is none, ziglang's.
+user's cache, which the tests' environment never sees. The compiler is $CXX, g++, clang++ or else ziglang's.
 
     eval "$(python -m tests.simulated_cuda)"     # and CuPy runs in this shell
 """
@@ -173,7 +173,8 @@ def build(root: Path) -> None:
 def source(scratch: Path, tools: Path) -> Path:
     """CuPy's source, unpacked."""
     on_docs = {"READTHEDOCS": "True", "PYTHONPATH": str(tools)}  # so that its setup asks for no CUDA
-    pip("download", "--no-deps", "--no-build-isolation", "--no-binary", "cupy", f"cupy=={CUPY}", "-d", str(scratch), **on_docs)
+    only_source = ["--no-deps", "--no-build-isolation", "--no-binary", "cupy"]
+    pip("download", *only_source, f"cupy=={CUPY}", "-d", str(scratch), **on_docs)
     shutil.unpack_archive(scratch / f"cupy-{CUPY}.tar.gz", scratch, filter="data")
     return scratch / f"cupy-{CUPY}"
 
