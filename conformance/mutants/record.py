@@ -29,7 +29,8 @@ class Mutant:
     story: str  # what goes wrong, and where it comes from
     means: str = ""  # its name in a sentence: "your outputs equal the variant …"
     loss: str = "info_nce"  # which loss it is a wrong one of
-    seen: str = ""  # public code where such a bug was seen; empty where it was invented
+    seen: str = ""  # public code where such a bug was seen
+    elsewhere: str = ""  # public code of another loss where it was; invented, where both are empty
     wrong_in: tuple[str, ...] = FULL  # the dtypes in which it must be caught; of the full ones, in no other
     classes: tuple[str, ...] = ()  # the classes of check that must catch it
     single: str = ""  # why only one class can see it, where that is so
@@ -49,6 +50,7 @@ def mutant(
     *,
     means: str,
     seen: str = "",
+    elsewhere: str = "",
     wrong_in: tuple[str, ...] = FULL,
     classes: tuple[str, ...],
     single: str = "",
@@ -56,7 +58,9 @@ def mutant(
     """Enter the decorated steps into the list of wrong implementations."""
 
     def enter(steps: Wrong) -> Wrong:
-        REGISTRY.append(Mutant(name, as_function(steps), story, means, steps.name, seen, wrong_in, classes, single))
+        function = as_function(steps)
+        entry = Mutant(name, function, story, means, steps.name, seen, elsewhere, wrong_in, classes, single)
+        REGISTRY.append(entry)
         return steps
 
     return enter

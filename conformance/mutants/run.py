@@ -2,6 +2,7 @@
 
 python -m infonce_ref.conformance.mutants.run                    # run all, say what survives
 python -m infonce_ref.conformance.mutants.run --only PATTERN     # some of them
+python -m infonce_ref.conformance.mutants.run --jobs 2           # two at a time
 python -m infonce_ref.conformance.mutants.run --write            # and write kills.json and docs/results/mutants.md
 
 The exit code is 1 if a mutant survives where its record says it is wrong, if a record doesn't say what is found, or if
@@ -13,13 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +95,9 @@ class Result:
             yield f"{mutant.id} is caught by {', '.join(found)} alone, and its record gives no reason"
         if len(found) > 1 and mutant.single:
             yield f"{mutant.id} is caught by {', '.join(found)}, and its record says that only one class can"
+
+
+Answer = tuple[Kill, ...] | str
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
@@ -171,16 +178,31 @@ def kill(check: Check, outcome: Outcome) -> Kill:
 # --- what is found ---------------------------------------------------------------------------------------------------
 
 
-def run(mutants: Sequence[Mutant], tick: Callable[[str], None] = lambda _: None) -> list[Result]:
+def run(
+    mutants: Sequence[Mutant], tick: Callable[[str], None] = lambda _: None, answers: Iterable[Answer] | None = None
+) -> list[Result]:
     """The results of those mutants that could be asked."""
     results = []
-    for mutant in mutants:
-        try:
-            results.append(examine(mutant))
-        except Unusable as error:
-            sys.stderr.write(f"{mutant.id} can't be asked: {error}\n")
+    for mutant, kills in zip(mutants, map(asked, mutants) if answers is None else answers, strict=True):
+        if isinstance(kills, str):
+            sys.stderr.write(f"{mutant.id} can't be asked: {kills}\n")
+        else:
+            results.append(Result(mutant, kills))
         tick(mutant.id)
     return results
+
+
+def asked(mutant: Mutant) -> Answer:
+    """What kills it, or why it can't be asked."""
+    try:
+        return examine(mutant).kills
+    except Unusable as error:
+        return str(error)
+
+
+def asked_by_id(name: str) -> Answer:
+    """The same of a registered mutant, in a process that was only told its id."""
+    return asked(next(mutant for mutant in MUTANTS if mutant.id == name))
 
 
 def faults(results: Sequence[Result], registered: int) -> list[str]:
@@ -208,42 +230,58 @@ def as_json(table: Mapping[str, Sequence[str]]) -> str:
 
 
 def page(results: Sequence[Result]) -> str:
-    """The results as a page of the documentation."""
-    seen = sum(bool(result.mutant.seen) for result in results)
+    """The results as a page of the documentation, loss by loss."""
     alone = [result.mutant for result in results if result.mutant.single]
     head = [
         "# Wrong implementations, and what catches them",
         "",
-        "Written by `python -m infonce_ref.conformance.mutants.run --write`. Each row is a wrong implementation of",
-        "`info_nce` that the suite is shown through its own adapter, with PyTorch, on all stored vectors.",
-        f"{len(results)} mutants, {seen} of them bugs (or other readings) seen in public code; none survives.",
+        "Written by `python -m infonce_ref.conformance.mutants.run --write`. Each row is an implementation that the",
+        "suite is shown through its own adapter, with PyTorch, on all stored vectors of its loss. None survives in a",
+        f"format where it is wrong. {len(results)} mutants{counted(results)}.",
         "",
         "*Caught by*: how many checks fail in each dtype; *classes*: the classes of check among them, and how many of",
         "each; *worst r*: the largest finite error in units of its bound (1 conforms).",
+    ]
+    losses = [loss for loss in LOSSES if any(result.mutant.loss == loss for result in results)]
+    parts = [part for loss in losses for part in of_loss(loss, [r for r in results if r.mutant.loss == loss])]
+    tail = ["", "## Those that one class of check alone can see", "", *(f"- `{m.id}`: {m.single}." for m in alone), ""]
+    return "\n".join([*head, *parts, *tail])
+
+
+def of_loss(loss: str, results: Sequence[Result]) -> list[str]:
+    """A loss's part of the page."""
+    return [
+        "",
+        f"## {loss}",
+        "",
+        f"{len(results)} mutants{counted(results)}.",
         "",
         "| mutant | what goes wrong | seen in | caught by | classes | worst r |",
         "|---|---|---|---|---|---|",
+        *(row(result) for result in results),
     ]
-    return "\n".join(
-        [
-            *head,
-            *(row(result) for result in results),
-            "",
-            "## Those that one class of check alone can see",
-            "",
-            *(f"- `{mutant.id}`: {mutant.single}." for mutant in alone),
-            "",
-        ]
-    )
+
+
+def counted(results: Sequence[Result]) -> str:
+    """How many of them nobody invented."""
+    seen = sum(bool(result.mutant.seen) for result in results)
+    elsewhere = sum(bool(result.mutant.elsewhere) for result in results)
+    more = f", {elsewhere} more in that of another loss" if elsewhere else ""
+    return f", {seen} of them bugs or other readings seen in public code{more}"
 
 
 def row(result: Result) -> str:
     mutant = result.mutant
-    seen = f"<{mutant.seen}>" if mutant.seen.startswith("https://") else mutant.seen
+    seen = linked(mutant.seen) or (f"another loss: {linked(mutant.elsewhere)}" if mutant.elsewhere else "")
     dtypes = ", ".join(f"{dtype} {n}" for dtype, n in sorted(result.by_dtype.items()))
     classes = ", ".join(f"{kind} {n}" for kind, n in result.by_class.most_common())
     worst = f"{result.worst:.1e}" if math.isfinite(result.worst) else "no number"
     return f"| `{mutant.id}` | {mutant.story} | {seen} | {dtypes} | {classes} | {worst} |"
+
+
+def linked(source: str) -> str:
+    """Text in which addresses are links."""
+    return re.sub(r"https://[^\s,;]+", lambda found: f"<{found[0]}>", source)
 
 
 # --- command line ----------------------------------------------------------------------------------------------------
@@ -254,6 +292,7 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUT
         prog="python -m infonce_ref.conformance.mutants.run", description="Run the mutants."
     )
     usage.add_argument("--only", metavar="PATTERN", default="*", help="only those whose id matches, as in mask.*")
+    usage.add_argument("--jobs", type=int, default=1, metavar="N", help="so many processes")
     usage.add_argument("--write", action="store_true", help="write kills.json and the page of results")
     usage.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
     options = usage.parse_args(arguments)
@@ -261,8 +300,8 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUT
     if not chosen or (options.write and len(chosen) < len(mutants)):
         sys.stderr.write(f"no mutant matches {options.only!r}\n" if not chosen else "--write needs all mutants\n")
         return 2
-    with progress(len(chosen)) as tick:
-        results = run(chosen, tick)
+    with progress(len(chosen)) as tick, answers_of(chosen, options.jobs) as answers:
+        results = run(chosen, tick, answers)
     found = faults(results, len(chosen))
     sys.stdout.write("".join(f"{fault}\n" for fault in found))
     sys.stdout.write(f"{len(results)} mutants ran, {len(found)} faults\n")
@@ -271,6 +310,16 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUT
         options.page.parent.mkdir(parents=True, exist_ok=True)
         options.page.write_text(page(results), encoding="utf-8")
     return 1 if found else 0
+
+
+@contextmanager
+def answers_of(mutants: Sequence[Mutant], jobs: int) -> Iterator[Iterable[Answer] | None]:
+    """Answers from several processes, in the mutants' order; None where one will do."""
+    if jobs < 2:
+        yield None
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool.map(asked_by_id, [mutant.id for mutant in mutants], chunksize=8)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ def on(
     *,
     means: str,
     seen: Mapping[str, str] = {},
+    elsewhere: str = "",
     wrong_in: tuple[str, ...] = FULL,
     single: str = "",
 ) -> Callable[[type[Family]], type[Family]]:
@@ -37,9 +38,10 @@ def on(
         for loss, classes in losses.items():
             steps: type[Family] = type(mixin.__name__, (mixin, TEXTBOOKS[loss]), {})
             why = single if len(classes) == 1 else ""
+            here = seen.get(loss, "")
             entry = mutant(
-                f"{slug(loss)}.{name}", story, means=means, seen=seen.get(loss, ""), wrong_in=wrong_in,
-                classes=classes, single=why,
+                f"{slug(loss)}.{name}", story, means=means, seen=here, elsewhere="" if here else elsewhere,
+                wrong_in=wrong_in, classes=classes, single=why,
             )  # fmt: skip
             entry(steps)
         return mixin
@@ -52,6 +54,7 @@ def on(
     "no-shift",
     "exp of logits as they are: overflow at low temperatures or large norms.",
     means="exp without a shift",
+    elsewhere="https://github.com/Lightning-Universe/lightning-bolts/issues/811",
     seen={
         "nt_xent": "https://github.com/Lightning-Universe/lightning-bolts/issues/811",
         "gte": "https://github.com/huggingface/sentence-transformers/issues/2774",
@@ -72,6 +75,7 @@ class NoShift(Family):
     "log-eps",
     "-log(p + 1e-8): the loss saturates at 18.4, and its gradient vanishes where it matters most.",
     means="-log(p + 1e-8)",
+    elsewhere="https://github.com/HKUDS/LightGCL/issues/10",
     seen={"nt_xent": "a package measured, whose loss saturates at 87.3 in float32"},
 )
 class LogEps(Family):
@@ -84,6 +88,7 @@ class LogEps(Family):
     "not-normalised",
     "No normalisation where the cosine is asked for: it is left to the caller.",
     means="nothing normalised",
+    elsewhere="https://github.com/moein-shariatnia/OpenAI-CLIP/issues/16",
     seen={
         "clip": "https://github.com/moein-shariatnia/OpenAI-CLIP/issues/16",
         "sup_con": "https://github.com/HobbitLong/SupContrast/issues/100",
@@ -116,6 +121,7 @@ class Floor(Family):
     "float32-inside",
     "float64 input is computed in float32 and handed back as float64.",
     means="float64 computed in float32",
+    elsewhere="https://github.com/tensorflow/tensorflow/issues/39878",
     wrong_in=("float64",),
 )
 class Float32Inside(Family):
@@ -133,6 +139,7 @@ class Float32Inside(Family):
     "half-computed",
     "Half-precision input is computed in half precision.",
     means="half precision computed in half precision",
+    elsewhere="open-clip-torch 3.3.0 (ClipLoss), measured",
     seen={
         "clip": "open-clip-torch 3.3.0 (ClipLoss), measured",
         "siglip": "open-clip-torch 3.3.0 (SigLipLoss), measured",
@@ -154,6 +161,7 @@ class ComputedInHalf(Family):
     "temperature-detached",
     "The temperature is read out as a number: a learnt one never moves.",
     means="the temperature detached",
+    elsewhere="https://github.com/HKUDS/GraphGPT/issues/31",
 )
 class TemperatureDetached(Family):
     def tau(self) -> Array:
@@ -177,6 +185,7 @@ class TemperatureSign(Family):
     "weights-over-n",
     "The weighted mean is divided by the number of entries, not by the sum of the weights.",
     means="the weighted mean divided by N",
+    elsewhere="https://github.com/sb-ai-lab/RePlay/issues/91",
     single="only a call with sample_weight sees it, and those are variants",
 )
 class WeightsOverN(Family):
@@ -244,6 +253,7 @@ on(
     "no-positive",
     "The positive is left out of the denominator: decoupled contrastive learning's loss, which can be negative.",
     means="the positive left out of the denominator (DCL)",
+    elsewhere="https://github.com/MIDA-group/CoMIR/issues/51",
     seen={"nt_xent": "GraphCL, by design"},
 )
 class NoPositive(Family):
@@ -259,6 +269,7 @@ class NoPositive(Family):
     "margin-after-temperature",
     "The margin comes off the logit, after the division by the temperature: the reading of additive-margin softmax.",
     means="the margin taken off after the division by the temperature",
+    elsewhere="Yang et al. 2019 (additive-margin softmax), by design",
     seen={"clip": "Yang et al. 2019 (additive-margin softmax), by design"},
     single="only a call with a margin sees it, and those are variants",
 )
@@ -294,6 +305,7 @@ class Detached(Family):
     "image-detached",
     "Images are constants, as those of a locked image tower are.",
     means="images detached",
+    elsewhere="locked-image tuning (Zhai et al. 2022), by design",
     seen={"clip": "locked-image tuning (Zhai et al. 2022), by design"},
 )
 class ImageDetached(Detached):
@@ -305,6 +317,7 @@ class ImageDetached(Detached):
     "view-b-detached",
     "The second view is a constant, as a momentum encoder's is.",
     means="view_b detached",
+    elsewhere="https://github.com/lorenmt/reco/issues/30",
 )
 class ViewDetached(Detached):
     detached = "view_b"
@@ -315,6 +328,7 @@ class ViewDetached(Detached):
     "keys-detached",
     "Keys are constants, in a loss that gives gradients to both sides.",
     means="positive keys detached",
+    elsewhere="https://github.com/lorenmt/reco/issues/30",
     seen={"moco": "https://github.com/facebookresearch/moco, by design"},
 )
 class KeysDetached(Detached):
@@ -326,6 +340,7 @@ class KeysDetached(Detached):
     "document-detached",
     "Documents are constants: the index is frozen.",
     means="documents detached",
+    elsewhere="https://github.com/lorenmt/reco/issues/30",
 )
 class DocumentDetached(Detached):
     detached = "document"
@@ -336,6 +351,7 @@ class DocumentDetached(Detached):
     "keys-detached",
     "Keys are constants, as a bank's are.",
     means="keys detached",
+    elsewhere="https://github.com/lorenmt/reco/issues/30",
 )
 class BankDetached(Detached):
     detached = "keys"
@@ -346,6 +362,7 @@ class BankDetached(Detached):
     "bags-detached",
     "Positive bags are constants: the text encoder is frozen.",
     means="bags detached",
+    elsewhere="https://github.com/lorenmt/reco/issues/30",
 )
 class BagsDetached(Detached):
     detached = "positive_bags"
@@ -356,6 +373,7 @@ class BagsDetached(Detached):
     "gradient-half",
     "Half the gradient: averaged over two processes of which each has only its own part.",
     means="half the gradient",
+    elsewhere="open-clip-torch 3.3.0 (measured on two processes, defaults)",
     seen={
         "clip": "open-clip-torch 3.3.0 (measured on two processes, defaults)",
         "nt_xent": "SLIP (measured on two processes)",
@@ -372,6 +390,7 @@ class GradientHalf(Family):
     "reduction-ignored",
     "`reduction` is accepted and not looked at: always the mean.",
     means="`reduction` ignored: always the mean",
+    elsewhere="https://github.com/pytorch/pytorch/issues/17347",
 )
 class ReductionIgnored(Family):
     def reduce(self, each: Array) -> Array:
@@ -386,6 +405,7 @@ class ReductionIgnored(Family):
     "unchecked",
     "Nothing is checked: whatever broadcasts gives a number.",
     means="bad arguments computed with",
+    elsewhere="info-nce-pytorch 0.1.4",
     wrong_in=("float32",),
     single="everything sound is right; only input that must be refused sees it",
 )

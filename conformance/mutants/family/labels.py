@@ -190,6 +190,7 @@ class SelfAsNegative(SupCon):
     "sup-con.self-by-value",
     "Self is found by its value: rows that equal the anchor are no candidates either.",
     means="rows equal to the anchor left out",
+    elsewhere="https://github.com/huggingface/sentence-transformers/issues/2756",
     classes=("edges", "negatives", "value"),
 )
 class SelfByValue(SupCon):

@@ -412,6 +412,7 @@ class OneVsOne(NPair):
     "n-pair.sum",
     "Rows are added where their mean is asked for.",
     means="the sum for the mean",
+    elsewhere="https://github.com/RUCAIBox/RecBole-GNN/pull/93",
     classes=("value", "gradient"),
 )
 class NPairSum(NPair):

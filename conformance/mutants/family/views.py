@@ -67,6 +67,7 @@ class SelfIncluded(NtXent):
     "nt-xent.self-zeroed",
     "Self's logit is multiplied by 0, not removed: its exp(0) stays in the denominator.",
     means="self's logit multiplied by 0",
+    elsewhere="https://github.com/vivekmyers/contrastive_planning/issues/1",
     classes=VALUE,
 )
 class SelfZeroed(SelfIncluded):
@@ -108,6 +109,7 @@ class SelfBeforeTemperature(SelfIncluded):
     "nt-xent.self-by-value",
     "Self is found by its value: rows that equal the anchor are no negatives either.",
     means="rows equal to the anchor left out",
+    elsewhere="https://github.com/huggingface/sentence-transformers/issues/2756",
     classes=("value", "gradient"),
 )
 class SelfByValue(NtXent):
@@ -119,6 +121,7 @@ class SelfByValue(NtXent):
     "nt-xent.positive-off-by-one",
     "The positive is looked for one row beside the other view's.",
     means="the positive off by one row",
+    elsewhere="https://github.com/huggingface/sentence-transformers/pull/3453",
     classes=VALUE,
 )
 class PositiveOffByOne(NtXent):
