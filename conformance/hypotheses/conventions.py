@@ -193,4 +193,4 @@ def by_convention(loss: str) -> Iterator[Hypothesis]:
     for convention in (*conventions(), *singular(loss)):
         definition = convention.id.startswith("factor.") and not convention.id.endswith("-1")
         found = combined(exact, convention)
-        yield replace(found, id=convention.id, means=convention.alone, rank=0, definition=definition)
+        yield replace(found, id=f"convention:{convention.id}", means=convention.alone, rank=0, definition=definition)

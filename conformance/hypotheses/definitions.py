@@ -198,7 +198,7 @@ def directions(weight: float) -> Rewrite:
     return rewrite
 
 
-def of_pair(loss: str, theirs: tuple[str, str], ours: tuple[str, str] = PAIR, weights: bool = False) -> Rewrite:
+def of_pair(loss: str, theirs: tuple[str, str], ours: tuple[str, str] = PAIR, **changes: Any) -> Rewrite:
     """Another loss of the same two arrays, where there is nothing beside them."""
 
     def rewrite(problem: Problem) -> list[Term] | None:
@@ -210,7 +210,7 @@ def of_pair(loss: str, theirs: tuple[str, str], ours: tuple[str, str] = PAIR, we
         if not {*LOSSES[loss].required} <= {*options}:
             return None
         # a mean over N rows of one and over 2N of the other is a mean; sums are left as they are
-        other = as_loss(problem, loss, names, options=options)
+        other = as_loss(problem, loss, names, options=options, **changes)
         return [Term(other, names={name: mine for mine, name in names.items()})]
 
     return rewrite
@@ -334,7 +334,7 @@ RELATIVES: Mapping[str, tuple[tuple[str, str, Rewrite], ...]] = {
         ("relative.clip", TWO_WAY, of_pair("clip", SIDES, SIDES)),
     ),
     "n_pair": (
-        ("relative.cosine", "InfoNCE of cosines at temperature 1", of_pair("info_nce", PAIR)),
+        ("relative.cosine", "InfoNCE of cosines at temperature 1", of_pair("info_nce", PAIR, similarity="cosine")),
         ("direction.other", "the other direction, from key to query", other_direction),
         ("direction.mean", "the mean of both directions", directions(0.5)),
     ),
@@ -403,7 +403,7 @@ def by_definition(loss: str) -> Iterator[Hypothesis]:
 
     for name, words, rewrite in (*EVERYWHERE, *RELATIVES.get(loss, ())):
         definition = name.startswith(("relative.", "direction.", "reading.", "reduction.", "views."))
-        yield Hypothesis(name, words, rewritten(rewrite), 1, definition)
+        yield Hypothesis(f"definition:{name}", words, rewritten(rewrite), 1, definition)
     if loss in SOFTPLUS:
         for name, (words, form) in FORMS.items():
-            yield Hypothesis(name, words, of_rows(reference, form), 1)
+            yield Hypothesis(f"definition:{name}", words, of_rows(reference, form), 1)
