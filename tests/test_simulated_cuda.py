@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def simulated() -> dict[str, str]:
-    """The environment of a process with CuPy. Where it can't be made the test is skipped, or fails if it is required."""
+    """The environment of a process with CuPy. Where none can be made the test is skipped, or fails if required."""
     try:
         needed = environment()
     except CannotBuild as reason:
