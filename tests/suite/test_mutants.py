@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import infonce_ref
+from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.mutants import MUTANTS, Mutant, run
+from infonce_ref.conformance.mutants.family.textbook import TEXTBOOKS
 from infonce_ref.conformance.mutants.record import FULL
 from infonce_ref.conformance.mutants.run import Kill, Result
-from infonce_ref.conformance.mutants.textbook import Textbook, as_function
+from infonce_ref.conformance.mutants.textbook import Steps, Textbook, as_function
 
 PAGE = Path(__file__).parents[2] / run.PAGE
 SAMPLE = ("gradient.last-writer", "mask.before-temperature", "precision.float32-inside", "rows.no-shift")
+FAMILY_SAMPLE = (
+    "clip.sum-of-directions", "dcl.two-logsumexps", "debiased.no-floor", "gte.positive-twice", "hard-negative.no-shift",
+    "logits.index-wraps", "mil-nce.directions-joined", "moco.enqueued-first", "n-pair.l2", "nt-xent.self-included",
+    "siglip.mean-over-pairs", "soft-nce.relative-entropy", "sup-con.positive-rows", "triplet.kink-half",
+)  # fmt: skip
+BY_THE_BOOK: dict[str, type[Steps]] = {"info_nce": Textbook, **TEXTBOOKS}
 
 
-def right_one(name: str = "right") -> Mutant:
+def right_one(name: str = "right", loss: str = "info_nce") -> Mutant:
     """A right implementation with the record of a wrong one."""
-    return Mutant(name, as_function(Textbook), "nothing goes wrong", classes=("value", "gradient"))
+    function = as_function(BY_THE_BOOK[loss])
+    return Mutant(name, function, "nothing goes wrong", loss=loss, classes=("value", "gradient"))
 
 
 def named(name: str) -> Mutant:
@@ -49,8 +61,33 @@ def test_every_mutant_has_a_name_that_fits_a_sentence() -> None:
 
 
 def test_at_least_half_were_seen_in_public_code() -> None:
-    """Invented mistakes are the lesser part."""
-    assert 2 * sum(bool(mutant.seen) for mutant in MUTANTS) >= len(MUTANTS)
+    """Invented mistakes are the lesser part; one that was seen in another loss isn't invented."""
+    assert 2 * sum(bool(mutant.seen or mutant.elsewhere) for mutant in MUTANTS) >= len(MUTANTS)
+    assert not [mutant.id for mutant in MUTANTS if mutant.seen and mutant.elsewhere]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_has_wrong_implementations_of_its_own(loss: str) -> None:
+    """Five at least, and at least one that was seen in code of that loss."""
+    own = [mutant for mutant in MUTANTS if mutant.loss == loss]
+    assert len(own) >= 5
+    assert any(mutant.seen for mutant in own)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_mutant_is_called_as_its_loss_is(loss: str) -> None:
+    """The textbook's parameters are the public function's; only how rows are visited is the reference's own."""
+    public = set(inspect.signature(getattr(infonce_ref, loss)).parameters) - {"block_size"}
+    function = next(mutant.function for mutant in MUTANTS if mutant.loss == loss)
+    assert set(inspect.signature(function).parameters) == public
+
+
+def test_a_mutant_answers_a_plain_call() -> None:
+    """Arrays and keywords, in torch: twice the reference's loss."""
+    a, b = torch.randn(2, 4, 3, dtype=torch.float64)
+    assert float(named("nt-xent.twice").function(a, b, temperature=0.5)) == pytest.approx(
+        2.0 * float(infonce_ref.nt_xent(a, b, temperature=0.5))
+    )
 
 
 def test_a_record_of_an_unknown_class_is_refused() -> None:
@@ -62,9 +99,10 @@ def test_a_record_of_an_unknown_class_is_refused() -> None:
 # --- the run can fail ------------------------------------------------------------------------------------------------
 
 
-def test_what_the_mutants_are_made_from_is_right() -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_the_mutants_are_made_from_is_right(loss: str) -> None:
     """Unchanged, the textbook steps pass every check on every vector: what kills a mutant is its bug."""
-    assert run.examine(right_one()).kills == ()
+    assert run.examine(right_one(loss=loss)).kills == ()
 
 
 def test_a_right_implementation_listed_as_wrong_survives(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +115,13 @@ def test_a_mutant_that_is_caught_leaves_exit_code_0(capsys: pytest.CaptureFixtur
     """The same run of a wrong implementation finds no fault."""
     assert run.main([], mutants=[named("temperature.multiplied")]) == 0
     assert "1 mutants ran, 0 faults" in capsys.readouterr().out
+
+
+def test_two_processes_find_what_one_finds() -> None:
+    """The same kills, in the mutants' order."""
+    mutants = [named("siglip.mean-over-pairs"), named("n-pair.l2")]
+    with run.answers_of(mutants, 2) as answers:
+        assert run.run(mutants, answers=answers) == run.run(mutants)
 
 
 def test_a_mutant_that_cannot_be_asked_is_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,9 +176,10 @@ def outdated(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def test_a_sample_of_the_committed_kills_is_current() -> None:
-    """Four mutants kill the vectors that kills.json says, and no others."""
-    assert outdated(run.run([named(name) for name in SAMPLE])) == []
+@pytest.mark.parametrize("names", [SAMPLE, FAMILY_SAMPLE])
+def test_a_sample_of_the_committed_kills_is_current(names: Sequence[str]) -> None:
+    """Four mutants of info_nce, and one of every other loss, kill the vectors that kills.json says, and no others."""
+    assert outdated(run.run([named(name) for name in names])) == []
 
 
 def test_a_kill_that_nobody_makes_is_outdated() -> None:
@@ -143,7 +189,7 @@ def test_a_kill_that_nobody_makes_is_outdated() -> None:
 
 def test_the_lists_name_all_mutants_and_only_vectors_that_exist() -> None:
     """kills.json's slugs are vectors, and the page has a row for each mutant."""
-    slugs = {question.id.split("#")[0] for question in vector_questions("info_nce")}
+    slugs = {question.id.split("#")[0] for loss in LOSSES for question in vector_questions(loss)}
     page = PAGE.read_text(encoding="utf-8")
     assert {*committed()} <= slugs
     assert [mutant.id for mutant in MUTANTS if f"| `{mutant.id}` | {mutant.story} |" not in page] == []
@@ -151,8 +197,10 @@ def test_the_lists_name_all_mutants_and_only_vectors_that_exist() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_every_mutant_is_caught_as_its_record_and_the_lists_say() -> None:
-    """All mutants on all vectors."""
-    results = run.run(MUTANTS)
-    assert run.faults(results, len(MUTANTS)) == []
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_mutant_is_caught_as_its_record_and_the_lists_say(loss: str) -> None:
+    """All mutants of a loss on all its vectors."""
+    mutants = [mutant for mutant in MUTANTS if mutant.loss == loss]
+    results = run.run(mutants)
+    assert run.faults(results, len(mutants)) == []
     assert outdated(results) == []
