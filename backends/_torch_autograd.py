@@ -257,6 +257,8 @@ class TorchLoss(Generic[P, G]):
 
     def value_and_grad(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Tensor, G]:
         """The loss and a named tuple of its gradients; for reduction="none" those of the sum of the entries."""
+        if traced():
+            return self.reference.value_and_grad(*args, **kwargs)
         with torch.no_grad():
             plan = self.plan(self.named(args, kwargs))
             losses, total = passed(plan, plan.reduction.transpose(1.0), everything)
@@ -268,6 +270,8 @@ class TorchLoss(Generic[P, G]):
         For a mean or a sum the pullback multiplies gradients that are already there; for reduction="none" it visits
         the tiles again.
         """
+        if traced():
+            return self.reference.vjp(*args, **kwargs)
         given = self.named(args, kwargs)
         with torch.no_grad():
             plan = self.plan(given)
@@ -330,6 +334,11 @@ class TorchLoss(Generic[P, G]):
 
 PLAIN = (Tensor, torch.nn.Parameter)
 CONSTANTS = ("sample_weight", "targets")  # floating, and without a gradient
+
+
+def traced() -> bool:
+    """Under torch.compile or torch.func, where a tensor may have no numbers to read."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 class Everything(Container[str]):

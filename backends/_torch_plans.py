@@ -49,20 +49,30 @@ def unit_rows(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     return u, pullback
 
 
-def plain_pair(given: Mapping[str, Any], one: str, other: str, temperature: float) -> tuple[Tensor, Tensor] | None:
+def plain_pair(given: Mapping[str, Any], one: str, other: str) -> tuple[Tensor, Tensor] | None:
     """The two arrays of a call that has nothing to it; None for any other."""
     if not given.keys() <= {one, other, *COSINE} or given.get("similarity", "cosine") != "cosine":
         return None
     a: Any = given.get(one)
     b: Any = given.get(other)
-    tau = given.get("temperature", temperature)
-    if not (type(a) in PLAIN and type(b) in PLAIN and type(tau) is float and TEMPERATURES[0] < tau < TEMPERATURES[1]):
+    if type(a) not in PLAIN or type(b) not in PLAIN:
         return None
     if a.dtype not in SQUARABLE or b.dtype != a.dtype or a.device.type != "cpu" or b.device.type != "cpu":
         return None
     if a.ndim != 2 or b.shape != a.shape or a.numel() == 0 or given.get("reduction", "mean") not in ("mean", "sum"):
         return None
     return a, b
+
+
+def plain_temperature(given: Mapping[str, Any], default: float, like: Tensor) -> tuple[float, torch.dtype] | None:
+    """τ rounded to the dtype of `like`, and the dtype of its gradient; None where more is to be said about it."""
+    tau: Any = given.get("temperature", default)
+    dtype = like.dtype
+    if type(tau) in PLAIN and tau.ndim == 0 and tau.dtype in SQUARABLE and tau.device.type == "cpu":
+        tau, dtype = tau.to(like.dtype).item(), tau.dtype
+    if type(tau) is not float or not TEMPERATURES[0] < tau < TEMPERATURES[1]:
+        return None
+    return tau, dtype
 
 
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -87,7 +97,7 @@ def numbers(like: Tensor, tau: float) -> tuple[Tensor, Tensor]:
 
 def moderate(tau: float, like: Tensor) -> bool:
     """No exponential of a score comes near the limits of its dtype."""
-    return 2 / tau + math.log(like.shape[0]) < LARGEST_UNSHIFTED[like.dtype]
+    return 1 / tau + math.log(like.shape[0]) < LARGEST_UNSHIFTED[like.dtype]
 
 
 def unit_plan(like: Tensor, rows: Any, given: Mapping[str, Any], to_arguments: Callable[..., Any]) -> Plan[Any]:
@@ -97,14 +107,16 @@ def unit_plan(like: Tensor, rows: Any, given: Mapping[str, Any], to_arguments: C
 
 
 def info_nce(given: Mapping[str, Any]) -> Plan[Any] | None:
-    pair, tau = plain_pair(given, "query", "positive_key", 0.1), given.get("temperature", 0.1)
-    if pair is None:
+    pair = plain_pair(given, "query", "positive_key")
+    temperature = plain_temperature(given, 0.1, pair[0]) if pair is not None else None
+    if pair is None or temperature is None:
         return None
+    tau, dtype = temperature
     (q, to_query), (k, to_keys) = map(unit_rows, pair)
 
     def to_arguments(g: Mapping[str, Tensor]) -> InfoNCEGrads:
         by_query, by_keys = to_query(g["query"]), to_keys(g["positive_key"])
-        return InfoNCEGrads(by_query, by_keys, None, g["temperature"], g["margin"], None, None)
+        return InfoNCEGrads(by_query, by_keys, None, g["temperature"].to(dtype), g["margin"], None, None)
 
     names = ("query", "positive_key", "negative_keys")
     rows = OneWay(q, k, tau, names[:2]) if moderate(tau, q) else paired(q, k, names, *numbers(q, tau))
@@ -112,13 +124,15 @@ def info_nce(given: Mapping[str, Any]) -> Plan[Any] | None:
 
 
 def clip(given: Mapping[str, Any]) -> Plan[Any] | None:
-    pair, tau = plain_pair(given, "image", "text", 0.07), given.get("temperature", 0.07)
-    if pair is None:
+    pair = plain_pair(given, "image", "text")
+    temperature = plain_temperature(given, 0.07, pair[0]) if pair is not None else None
+    if pair is None or temperature is None:
         return None
+    tau, dtype = temperature
     (u, to_image), (v, to_text) = map(unit_rows, pair)
 
     def to_arguments(g: Mapping[str, Tensor]) -> CLIPGrads:
-        return CLIPGrads(to_image(g["image"]), to_text(g["text"]), None, None, g["temperature"], g["margin"])
+        return CLIPGrads(to_image(g["image"]), to_text(g["text"]), None, None, g["temperature"].to(dtype), g["margin"])
 
     if moderate(tau, u):
         return unit_plan(u, BothWays(u, v, tau, ("image", "text")), given, to_arguments)
@@ -131,9 +145,11 @@ def clip(given: Mapping[str, Any]) -> Plan[Any] | None:
 
 
 def nt_xent(given: Mapping[str, Any]) -> Plan[Any] | None:
-    pair, tau = plain_pair(given, "view_a", "view_b", 0.1), given.get("temperature", 0.1)
-    if pair is None:
+    pair = plain_pair(given, "view_a", "view_b")
+    temperature = plain_temperature(given, 0.1, pair[0]) if pair is not None else None
+    if pair is None or temperature is None:
         return None
+    tau, dtype = temperature
     n = pair[0].shape[0]
     u, to_views = unit_rows(torch.cat(pair))
     if not moderate(tau, u):
@@ -141,6 +157,6 @@ def nt_xent(given: Mapping[str, Any]) -> Plan[Any] | None:
 
     def to_arguments(g: Mapping[str, Tensor]) -> ViewGrads:
         both = to_views(g["views"])
-        return ViewGrads(both[:n], both[n:], g["temperature"], g["margin"])
+        return ViewGrads(both[:n], both[n:], g["temperature"].to(dtype), g["margin"])
 
     return unit_plan(u, Views(u, tau), given, to_arguments)

@@ -270,7 +270,8 @@ def leave_out(block: Block, d: Tensor, inside: bool) -> Tensor:
         for columns in block.never:
             put_false(keep, columns, inside)
         d.masked_fill_(~keep, lowest)
-        return keep.any(-1, keepdim=True)
+        kept: Tensor = keep.any(-1, keepdim=True)
+        return kept
     count = torch.full_like(d[:, :1], d.shape[1]) if d.shape[1] else d.new_zeros((d.shape[0], 1))
     for columns in block.never:
         put(d, columns, lowest, inside)

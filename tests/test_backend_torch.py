@@ -239,6 +239,7 @@ def test_torch_func_agrees_with_the_reference() -> None:
     expected = torch.stack([infonce_ref.info_nce.value_and_grad(a, b)[1].query for a, b in zip(q, k, strict=True)])
     same((vmap(grad(fast.info_nce))(q, k),), (expected,))
     same((grad(lambda x: vmap(fast.info_nce)(x, k).sum())(q),), (expected,))
+    same((vmap(lambda a, b: fast.info_nce.value_and_grad(a, b)[1].query)(q, k),), (expected,))
     none = jacrev(lambda x: fast.info_nce(x, k[0], reduction="none"))(q[0])
     same((none.sum(0),), (infonce_ref.info_nce.value_and_grad(q[0], k[0], reduction="sum")[1].query,))
     twice = jacrev(jacrev(lambda x: fast.info_nce(x, k[0])))(q[0])
