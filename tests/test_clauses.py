@@ -30,7 +30,7 @@ UNCITED = {
 
 def slugs(text: str, stages: Iterable[str] = STAGES) -> set[str]:
     """What reads as a slug in a text: a stage, a dot, and words of small letters; names of files don't."""
-    found = re.findall(rf"(?<![\w./`-])(?:{'|'.join(stages)})(?:\.[a-z]+(?:-[a-z]+)*)+(?![\w(])", text)
+    found = re.findall(rf"(?<![\w./`:-])(?:{'|'.join(stages)})(?:\.[a-z]+(?:-[a-z]+)*)+(?![\w(])", text)
     return {slug for slug in found if not slug.endswith((".md", ".py", ".json"))}
 
 
