@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +14,32 @@ from tests.libraries import LIBRARIES, Library, torch_on
 
 collect_ignore = ["suite/exits_on_import.py"]  # doctests are looked for in every module, and this one ends the process
 HERE = [name for name in LIBRARIES if name != "cupy" or find_spec("cupy")]  # without CuPy one skipped test says so
+
+
+# Of tests that are many and alike, one in so many runs by default; INFONCE_ALL=1 runs all. The rest is "deselected".
+ONE_IN = {
+    "test_bounds_family.py::test_no_correct_implementation_uses_half_of_its_bound": 4,
+    "test_bounds_family.py::test_wrong_factors_are_beyond_every_bound": 3,
+    "test_family.py::test_loss_and_gradients_are_exact_within_the_bound[jax": 3,
+    "test_oracle_family.py::": 3,
+    "test_backend_torch.py::": 3,
+    "test_diagnosis.py::test_the_correct_zoo_gets_no_diagnosis": 3,
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Thin out what is many and alike; which ones stay depends on their order alone."""
+    if os.environ.get("INFONCE_ALL"):
+        return
+    seen: Counter[str] = Counter()
+    kept, left = [], []
+    for item in items:
+        kind = next((part for part in ONE_IN if part in item.nodeid and "[" in item.nodeid), None)
+        (kept if kind is None or seen[kind] % ONE_IN[kind] == 0 else left).append(item)
+        seen[kind or ""] += 1
+    if len(kept) > len(left) and left:  # a test asked for by its name runs
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
 
 
 @pytest.fixture(params=HERE)
