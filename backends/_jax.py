@@ -254,7 +254,7 @@ def differentiable(call: Call) -> Callable[[Arrays, Arrays], Array]:
                 along = along + jax.numpy.sum(grads[name].astype(out.dtype) * tangent.astype(out.dtype))
         return out, along
 
-    return loss  # type: ignore[no-any-return]
+    return loss
 
 
 def carried_out(how: Callable[..., Any], call: Call, *arguments: Any) -> Any:
