@@ -126,7 +126,7 @@ class Search:
         if found:
             return found
         both = self.named(cases, KINDS, self.combinations(cases))
-        return [both or self.none()]
+        return [both or self.none(cases)]
 
     def named_in(self, cases: Sequence[Case]) -> list[Finding]:
         """One mistake for all outputs of the cases; or else one for each kind of output."""
@@ -199,10 +199,22 @@ class Search:
         checks = sorted({check for check, _ in score.explained | score.alike})
         return Finding(tuple(sentences), tuple(hypothesis.id for hypothesis in best), tuple(checks))
 
-    def none(self) -> Finding:
-        """No known mistake."""
+    def none(self, cases: Sequence[Case]) -> Finding:
+        """No known mistake; where hardly anything fails, those that give the same numbers are told, and not named."""
+        failing = [case for case in cases if case.wrong]
+        if len({item.check for case in failing for item in case.observed if item.wrong}) < ENOUGH:
+            same = self.plausible(self.hypotheses, failing, KINDS)
+            words = "; ".join(f"'{hypothesis.means}'" for hypothesis in self.best_of_few(same, cases)[: OTHERS + 1])
+            return Finding(
+                (f"Too few checks fail to name a mistake. What gives the same numbers: {words or 'nothing'}.",)
+            )
         sentence = f"No known mistake explains this: {len(self.hypotheses)} mistakes and conventions were compared."
         return Finding((sentence, *([self.missing] if self.missing else [])))
+
+    def best_of_few(self, hypotheses: Sequence[Hypothesis], cases: Sequence[Case]) -> list[Hypothesis]:
+        """Those that explain all failures, and expect no other."""
+        scores = [(self.comparison.score(hypothesis, cases, KINDS), hypothesis) for hypothesis in hypotheses]
+        return [hypothesis for score, hypothesis in scores if not score.missed and not score.refuted]
 
 
 def good(score: Score) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from infonce_ref.conformance.known import KnownFailures
 
 FAILING = ("fail", "error", "timeout")
+NEARLY = Fraction(9, 10)  # of the highest rate of failures: so near to it that chance may have made the difference
 MAX_LINE = 2**23  # bytes of a report's line: json.dumps writes ASCII
 
 
@@ -201,10 +202,12 @@ class Report:
         return {clause: _score(results) for clause, results in sorted(table.items())}
 
     def blame(self) -> dict[str, tuple[str, ...]]:
-        """For each failed check the clauses to look at: of those it depends on, the ones that fail most often.
+        """For each failed check the clauses to look at: of those it depends on that nearly always fail, the commonest.
 
-        A zero row that gives NaN fails a check that depends on the mean too, but the mean passes everywhere else.
-        Losses are compared with losses and gradients with gradients first.
+        A zero row that gives NaN fails a check that depends on the mean too, but the mean passes everywhere else: out
+        of it. Where nearly everything fails, what stands on more of the failures is more likely their cause: a clause
+        that few of them have is as often wrong, and can't be the cause of the others. Losses are compared with losses
+        and gradients with gradients first.
         """
         failed, ran = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for result in self.results:
@@ -213,13 +216,16 @@ class Report:
                     ran[clause, part] += 1
                     failed[clause, part] += result.wrong
 
-        def rates(clause: str, part: str) -> tuple[Fraction, ...]:
-            return tuple(Fraction(failed[clause, p], ran[clause, p]) for p in (part, "all"))
+        def often(clauses: Sequence[str], part: str) -> list[str]:
+            """Those that fail nearly as often as the worst of them."""
+            rates = {clause: Fraction(failed[clause, part], ran[clause, part]) for clause in clauses}
+            return [clause for clause in clauses if rates[clause] >= NEARLY * max(rates.values())]
 
         blame = {}
         for result in (r for r in self.results if r.wrong):
-            most = max((rates(clause, result.part) for clause in result.clauses), default=())
-            blame[result.check.id] = tuple(c for c in result.clauses if rates(c, result.part) == most)
+            clauses = often(often(result.clauses, result.part), "all")
+            most = max((failed[clause, "all"] for clause in clauses), default=0)
+            blame[result.check.id] = tuple(clause for clause in clauses if failed[clause, "all"] == most)
         return blame
 
     @property

@@ -131,6 +131,17 @@ def test_blame_falls_on_the_clause_that_fails_everywhere() -> None:
     assert failing(report) == {"similarity.cosine.zero"}
 
 
+def test_blame_falls_on_what_all_failures_have_in_common() -> None:
+    """Without the positive in the denominator nearly every check fails: its clause is to blame, not the mean."""
+    from infonce_ref.conformance.mutants import MUTANTS
+
+    mutant = next(mutant for mutant in MUTANTS if mutant.id == "rows.no-positive")
+    report = check_loss(mutant.function, framework="torch", only="info_nce.[bcdnsv]*")
+    to_blame = Counter(clause for clauses in report.blame().values() for clause in clauses)
+    assert to_blame["rows.softplus"] > len(report.blame()) / 2
+    assert to_blame["reduction.mean"] < len(report.blame()) / 10
+
+
 def test_a_declared_adapter_is_asked_for_what_it_declares() -> None:
     """Other dtypes and profiles aren't applicable."""
     report = check_loss(implementations.declared, only=FEW)

@@ -372,11 +372,14 @@ def test_a_mistake_that_nobody_knows_is_not_named() -> None:
 
 
 def test_a_mistake_in_too_few_checks_is_not_named() -> None:
-    """Two checks may be anything."""
+    """Two checks may be anything: what gives their numbers is told as that, and no more."""
     report = judged(WRONG["bits"][0])
     failing = [r for r in report.results if r.failed and r.check.profile == "core"]
-    report.results = [r for r in report.results if not r.failed] + failing[:2]
-    assert diagnose(report, search=search("info_nce")).named == ()
+    report.results = failing[:2]
+    found = diagnose(report, search=search("info_nce"))
+    assert found.named == ()
+    assert found.sentences[0].startswith("Too few checks fail to name a mistake.")
+    assert "bits" in found.sentences[0]
 
 
 def test_a_hypothesis_that_expects_failures_where_there_are_none_is_not_named() -> None:
@@ -406,7 +409,10 @@ def test_conventions_are_compared_without_pytorch(monkeypatch: pytest.MonkeyPatc
     assert not {h.id for h in few.hypotheses} & {m.id for m in MUTANTS if m.loss == "info_nce"}
     report = judged(WRONG["positive dropped"][0])
     assert diagnose(report, search=few).named == ("definition:rows.without-positive",)
-    assert few.none().sentences[1] == "The suite's wrong implementations are compared only where PyTorch is installed."
+    assert (
+        few.none(gathered(report.results)).sentences[1]
+        == "The suite's wrong implementations are compared only where PyTorch is installed."
+    )
 
 
 # --- hypotheses -------------------------------------------------------------------------------------------------------
