@@ -260,6 +260,7 @@ def soft_link(targets: Array) -> RowLink:
         first = xp.argmax(xp.where(keep, s, lowest), axis=-1, keepdims=True)
         columns = row_numbers(xp, xp.matrix_transpose(s))
         largest = columns[None, :] == xp.astype(first, columns.dtype)
+        s = s - xp.sum(where(xp, largest, s), axis=-1, keepdims=True)  # 0: tells autodiff which of equal ones it is
         e = where(xp, keep & ~largest, xp.exp(where(xp, keep, s)))
         rest = xp.sum(e, axis=-1)
         total = xp.sum(targets, axis=-1)

@@ -14,6 +14,7 @@ from infonce_ref.conformance.problem import FORMATS, Problem
 from tests.problems import grid
 
 N, D = 4, 3
+SHARED = ("queue", "keys")  # what has no row for each query
 ROWS = {"nt_xent": 2, "dcl": 2, "debiased": 2, "hard_negative": 2}  # rows of the loss for each of the first array's
 
 
@@ -133,11 +134,13 @@ def common(loss: str) -> Iterator[tuple[str, Problem]]:
     yield "weight 0", changed(first, {"sample_weight": np.zeros(first.rows)})
     if loss not in ("triplet", "n_pair"):
         yield "low temperature", changed(first, temperature=2.0**-7)
+        yield "lowest temperature", changed(first, temperature=2.0**-10)
         yield "high temperature", changed(first, temperature=1024.0)
     if loss not in ("moco", "soft_nce"):
         shape = shape_of_mask(first)
         yield "mask", changed(first, {"candidate_mask": mask(*shape)})
         yield "no negatives", changed(first, {"candidate_mask": np.zeros(shape, bool)})
+    yield "one row", changed(first, {n: x[:1] for n, x in first.arrays.items() if n not in SHARED})
     if loss != "info_nce_from_logits":
         embeddings = {n: x for n, x in first.arrays.items() if x.dtype == np.float64 and n != "targets"}
         zeros = {
@@ -145,6 +148,7 @@ def common(loss: str) -> Iterator[tuple[str, Problem]]:
             for n, x in embeddings.items()
         }
         yield "zero rows", changed(first, zeros)
+        yield "duplicates", changed(first, {n: np.concatenate([x[:1], x[:1], x[2:]]) for n, x in embeddings.items()})
         if loss not in ("triplet", "debiased", "hard_negative"):  # these stand at their kink there
             yield "identical rows", changed(first, {n: np.ones_like(x) for n, x in embeddings.items()})
 
