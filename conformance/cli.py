@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         code: int = options.function(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along, `head` for one, has seen enough: nothing more to say, to nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.INCOMPLETE
     except Usage as error:
         print(f"infonce-conformance: {error}", file=sys.stderr)
         return Exit.USAGE

@@ -144,6 +144,18 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in out
 
 
+@pytest.mark.parametrize("words", [["list"], ["run", "infonce_ref:info_nce"]])
+def test_a_reader_that_leaves_early_sees_no_traceback(words: list[str]) -> None:
+    """As `| head` does: the command ends quietly, and not as if all were well."""
+    command = [sys.executable, "-m", "infonce_ref.conformance", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait() not in (Exit.CONFORMS, -13)
+
+
 def test_the_first_line_comes_before_the_target(tmp_path: Path) -> None:
     """Something is on the screen while a slow import runs."""
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
