@@ -274,6 +274,12 @@ def test_a_sample_of_the_mutants_is_named_alone(name: str) -> None:
     assert diagnosis(mutant.function, mutant.loss, "torch").named == (name,)
 
 
+def test_a_prediction_that_one_format_alone_denies_counts_for_nothing() -> None:
+    """Targets that add up to 1 in float32 don't quite in float64, where the mutant's loss of them is another."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.id == "soft-nce.mask-ignored")
+    assert mutant.id in diagnosis(mutant.function, mutant.loss, "torch").named
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_nine_in_ten_of_all_mutants_are_named() -> None:
