@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Sequence
+from copy import copy
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from infonce_ref.backends._torch_threads import shared_out
 from infonce_ref.backends._torch_unit import UnitRows
 from infonce_ref.contrast import Contrasted, MeanOf
 from infonce_ref.link import softplus, softplus_link
@@ -47,7 +49,8 @@ def visit(plan: Plan[Any], weights: Tensor | None, wanted: Wanted) -> tuple[Tens
     if isinstance(rows, UnitRows):
         return rows.visit(weights, wanted)
     gradients = Gradients(plan.queries, wanted)
-    return contrast(plan.rows, plan.queries, plan.block_size, weights, gradients), gradients.total
+    losses = contrast(plan.rows, plan.queries, plan.block_size, weights, gradients)
+    return losses, gradients.total()
 
 
 def contrast(rows: Any, queries: int, block_size: int, weights: Tensor | None, gradients: Gradients) -> Tensor:
@@ -58,8 +61,17 @@ def contrast(rows: Any, queries: int, block_size: int, weights: Tensor | None, g
         return (one + contrast(rows.other, queries, block_size, half, gradients)) / 2
     tile = Tile(rows, queries, block_size, gradients)
     spans = [(lo, min(lo + tile.rows_at_once, queries)) for lo in range(0, queries, tile.rows_at_once)]
-    losses = [tile.visit(lo, hi, None if weights is None else weights[lo:hi]) for lo, hi in spans]
-    return losses[0] if len(losses) == 1 else torch.cat(losses)
+    losses: Tensor = tile.tau.new_empty(queries)
+
+    def work(part: Sequence[tuple[int, int]]) -> Gradients:
+        mine = tile.again(gradients.apart())
+        for lo, hi in part:
+            losses[lo:hi] = mine.visit(lo, hi, None if weights is None else weights[lo:hi])
+        return mine.gradients
+
+    for found in shared_out(work, spans, losses, queries * tile.columns):
+        gradients.take(found)
+    return losses
 
 
 class Gradients:
@@ -67,15 +79,32 @@ class Gradients:
 
     def __init__(self, queries: int, wanted: Wanted) -> None:
         self.queries, self.wanted = queries, wanted
-        self.total: dict[str, Tensor] = {}
+        self.by_row: dict[str, Tensor] = {}  # each row of them one tile's
+        self.shared: dict[str, Tensor] = {}
+
+    def apart(self) -> Gradients:
+        """Those of one thread: the rows' together with all others, the shared ones by itself."""
+        mine = Gradients(self.queries, self.wanted)
+        mine.by_row = self.by_row
+        return mine
+
+    def take(self, other: Gradients) -> None:
+        """Adds those of a thread."""
+        for name, value in other.shared.items():
+            self.add_shared(name, value)
+
+    def total(self) -> dict[str, Tensor]:
+        for name, value in self.by_row.items():
+            self.add_shared(name, value)
+        return self.shared
 
     def of(self, rows: Rows, lo: int, hi: int) -> Tensor:
         """Where the gradient of these rows, lo … hi − 1 of those visited or shared by all, is added up."""
-        shape = (self.queries, *rows.values.shape[1:]) if rows.by_row else rows.values.shape
-        whole = self.total.get(rows.name)
-        if whole is None:
-            whole = self.total[rows.name] = rows.values.new_zeros(shape)
-        return whole[lo:hi] if rows.by_row else whole
+        known = self.by_row if rows.by_row else self.shared
+        if rows.name not in known:  # another thread may come first
+            shape = (self.queries, *rows.values.shape[1:]) if rows.by_row else rows.values.shape
+            known.setdefault(rows.name, rows.values.new_zeros(shape))
+        return known[rows.name][lo:hi] if rows.by_row else known[rows.name]
 
     def add(self, rows: Rows, lo: int, hi: int, factor: Tensor, values: Tensor) -> None:
         """Adds each row's factor times its values."""
@@ -84,18 +113,23 @@ class Gradients:
         elif rows.scatter is None:
             self.of(rows, lo, hi).addcmul_(factor, values)
         else:
-            self.add_whole(rows.name, rows.scatter(factor * values))
+            self.add_shared(rows.name, rows.scatter(factor * values))
 
-    def add_whole(self, name: str, value: Tensor) -> None:
-        self.total[name] = self.total[name] + value if name in self.total else value
+    def add_shared(self, name: str, value: Tensor) -> None:
+        if name in self.shared and value.ndim:
+            self.shared[name] += value
+        else:
+            self.shared[name] = self.shared[name] + value if name in self.shared else value
 
     def leave_out(self, rows: Rows) -> None:
         """Zeros, which take no room, for what nobody asks for."""
+        if rows.name in self.by_row:
+            return
         if rows.scatter is not None:
-            self.total.setdefault(rows.name, rows.scatter(torch.zeros_like(rows.values)))
-        elif rows.name not in self.total:
+            self.by_row.setdefault(rows.name, rows.scatter(torch.zeros_like(rows.values)))
+        else:
             n = self.queries if rows.by_row else rows.values.shape[0]
-            self.total[rows.name] = rows.values.new_zeros(()).expand(n, *rows.values.shape[1:])
+            self.by_row.setdefault(rows.name, rows.values.new_zeros(()).expand(n, *rows.values.shape[1:]))
 
 
 class Exponentials(NamedTuple):
@@ -113,11 +147,18 @@ class Tile:
     def __init__(self, rows: Contrasted, queries: int, block_size: int, gradients: Gradients) -> None:
         self.layout, self.tau, self.margin, self.gradients = rows.layout, rows.tau, rows.margin, gradients
         whole = self.whole = rows.layout(0, queries)
-        columns = [columns_of(block) for block in whole.blocks]
-        like = whole.pair.anchors.values
-        self.rows_at_once = min(queries, block_size, rows_at_once(like, sum(columns)))
+        self.columns = sum(columns_of(block) for block in whole.blocks)
+        self.rows_at_once = min(queries, block_size, rows_at_once(whole.pair.anchors.values, self.columns))
         self.shifted = not unshifted(whole.pair, whole.blocks, self.tau, self.margin)
-        self.room = [like.new_empty((self.rows_at_once, c)) for c in columns]
+        self.room: list[Tensor] = []
+
+    def again(self, gradients: Gradients) -> Tile:
+        """The same with room of its own, for a thread."""
+        mine = copy(self)
+        mine.gradients = gradients
+        like = self.whole.pair.anchors.values
+        mine.room = [like.new_empty((self.rows_at_once, columns_of(block))) for block in self.whole.blocks]
+        return mine
 
     def visit(self, lo: int, hi: int, weights: Tensor | None) -> Tensor:
         """The losses of rows lo … hi − 1, and their gradients where they have weights."""
@@ -160,8 +201,8 @@ class Tile:
         g.add(pair.anchors, lo, hi, -row_total, pair.keys.values)
         g.add(pair.keys, lo, hi, -row_total, pair.anchors.values)
         # Σ_j G_j d_j: what the keys, spread over the rows, have in common with the anchors, less the positives.
-        g.add_whole("temperature", of_temperature.sum() if number else self.tau.new_zeros(()))
-        g.add_whole("margin", row_total.sum() if "margin" in g.wanted else self.tau.new_zeros(()))
+        g.add_shared("temperature", of_temperature.sum() if number else self.tau.new_zeros(()))
+        g.add_shared("margin", row_total.sum() if "margin" in g.wanted else self.tau.new_zeros(()))
 
 
 def rows_at_once(like: Tensor, columns: int) -> int:

@@ -2,27 +2,79 @@
 underflow and no shift is needed: Z_i = Σ_j e^{s_ij − s_ii} is a row's sum over e^{s_ii}.
 
 What one exponential gives serves both directions, and the positive's own place, empty in the sum, takes its gradient:
-so one matrix G of ∂L/∂s is all there is to multiply with. clip and nt_xent need their sums, over rows and columns,
-before any of G is known: where the scores are more than one tile, the tiles are visited twice.
+so one matrix G of ∂L/∂s is all there is to multiply with. The scores are cut into squares that stay in a processor's
+cache from one product to the next. clip and nt_xent need their sums, over rows and columns, before any of G is known:
+where the scores are more than one square, the squares are visited twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from typing import TypeAlias
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from infonce_ref.backends._torch_threads import shared_out
+
 Totals: TypeAlias = dict[str, Tensor]
+Span: TypeAlias = tuple[int, int]
 
-ROWS_AT_ONCE = 256
+SIDE = 512  # of a square of scores
 
 
-def spans(rows: int, whole: int) -> list[tuple[int, int]]:
-    """The tiles: all rows if they are no more than `whole`, else so few that the scores stay near the caches."""
-    step = rows if rows <= whole else ROWS_AT_ONCE
+def spans(rows: int, whole: int) -> list[Span]:
+    """The sides of the squares: all rows if they are no more than `whole`."""
+    step = rows if rows <= whole else SIDE
     return [(lo, min(lo + step, rows)) for lo in range(0, rows, step)]
+
+
+class Square(NamedTuple):
+    """Rows lo … hi − 1 of one side against rows left … right − 1 of the other."""
+
+    lo: int
+    hi: int
+    left: int
+    right: int
+
+    def place(self, h: Tensor, offset: int) -> tuple[Tensor, slice]:
+        """The scores, a view, where j − i is `offset`, and the i: both counted over all squares."""
+        offset += self.lo - self.left
+        if not -h.shape[0] < offset < h.shape[1]:
+            return h[:0, 0], slice(0, 0)
+        found = h.diagonal(offset)
+        first = self.lo + max(0, -offset)
+        return found, slice(first, first + found.shape[0])
+
+
+class Exponentials:
+    """e^s square by square, 0 where i and j are `never` apart. Each thread has its own."""
+
+    def __init__(self, anchors: Tensor, keys: Tensor, never: Sequence[int], side: int, squares: int = 1) -> None:
+        """Room for so many squares at a time."""
+        self.anchors, self.keys, self.never = anchors, keys, never
+        self.room = anchors.new_empty((squares, side, side))
+
+    def __call__(self, x: Square, number: int = 0) -> Tensor:
+        """One square, until the next of that number."""
+        out = self.room[number % len(self.room), : x.hi - x.lo, : x.right - x.left]
+        h = torch.mm(self.anchors[x.lo : x.hi], self.keys[x.left : x.right].mT, out=out).exp_()
+        for offset in self.never:
+            x.place(h, offset)[0].zero_()
+        return h
+
+
+def total(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of what the threads have added up, in place of the first."""
+    first, *others = parts
+    for part in others:
+        first += part
+    return first
+
+
+def no_room(x: Tensor) -> Tensor:
+    """Zeros that take no room."""
+    return x.new_zeros(()).expand(x.shape)
 
 
 class OneWay:
@@ -37,46 +89,48 @@ class OneWay:
         number = "temperature" in wanted
         scaled = q / self.tau
         positive = (scaled * k).sum(-1, keepdim=True).exp_()
-        to_q = torch.empty_like(q) if number or self.names[0] in wanted else None
-        to_k = torch.zeros_like(k) if self.names[1] in wanted else None
-        tiles = spans(n, whole=1024)
-        room = q.new_empty((tiles[0][1], n))
-        z = torch.empty_like(positive)
-        for lo, hi in tiles:
-            h = torch.mm(scaled[lo:hi], k.mT, out=room[: hi - lo]).exp_()
-            own = h.diagonal(lo)
-            own.zero_()
-            total = h.sum(-1, keepdim=True)
-            torch.div(total, positive[lo:hi], out=z[lo:hi])
-            if weights is None:
-                continue
-            slope = weights[lo:hi, None] / (positive[lo:hi] + total)  # ∂L/∂h of every negative
-            own.copy_(total.neg_()[:, 0])
-            if to_q is not None:
-                torch.mm(h, k, out=to_q[lo:hi]).mul_(slope)
-            if to_k is not None:
-                to_k.addmm_(h.mT, scaled[lo:hi] * slope)
-        losses = torch.log1p(z)[:, 0]
+        to_q = torch.zeros_like(q) if weights is not None and (number or self.names[0] in wanted) else None
+        keys = weights is not None and self.names[1] in wanted
+        sides = spans(n, whole=1024)
+        sums = torch.zeros_like(positive)
+
+        def slope(lo: int, hi: int) -> Tensor:
+            """∂L/∂h of every negative of some rows."""
+            assert weights is not None
+            return weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi])
+
+        def work(rows: Sequence[Span]) -> Tensor:
+            exponentials = Exponentials(scaled, k, (0,), sides[0][1], len(sides) if keys else 1)
+            to_k = torch.zeros_like(k) if keys else k.new_zeros(())
+            for lo, hi in rows:
+                squares = [(Square(lo, hi, *columns), k[slice(*columns)]) for columns in sides]
+                held = []
+                for i, (square, others) in enumerate(squares):
+                    held.append(exponentials(square, i))
+                    sums[lo:hi] += held[-1].sum(-1, keepdim=True)
+                    if to_q is not None:
+                        to_q[lo:hi].addmm_(held[-1], others)
+                if keys:
+                    of_row = scaled[lo:hi] * slope(lo, hi)
+                    for (square, _), h in zip(squares, held, strict=True):
+                        own, which = square.place(h, 0)
+                        own.copy_(-sums[which, 0])
+                        to_k[square.left : square.right].addmm_(h.mT, of_row)
+            return to_k
+
+        to_k = total(shared_out(work, sides, q, n * n))
+        z = (sums / positive)[:, 0]
+        losses = torch.log1p(z)
         if weights is None:
             return losses, {}
         if to_q is not None:
-            to_q.div_(self.tau)
+            to_q.addcmul_(sums, k, value=-1).mul_(slope(0, n) / self.tau)
         return losses, {
             self.names[0]: no_room(q) if to_q is None else to_q,
-            self.names[1]: no_room(k) if to_k is None else to_k,
+            self.names[1]: to_k if keys else no_room(k),
             "temperature": (q * to_q).sum().div_(-self.tau) if number and to_q is not None else q.new_zeros(()),
-            "margin": margin(weights, z[:, 0], self.tau, wanted),
+            "margin": (weights * (z / (1 + z))).sum() / self.tau if "margin" in wanted else q.new_zeros(()),
         }
-
-
-def no_room(x: Tensor) -> Tensor:
-    """Zeros that take no room."""
-    return x.new_zeros(()).expand(x.shape)
-
-
-def margin(weights: Tensor, z: Tensor, tau: float, wanted: Container[str]) -> Tensor:
-    """Σ w σ / τ."""
-    return (weights * (z / (1 + z))).sum() / tau if "margin" in wanted else weights.new_zeros(())
 
 
 class BothWays:
@@ -90,20 +144,28 @@ class BothWays:
         u, v, n = self.u, self.v, self.u.shape[0]
         scaled = u / self.tau
         positive = (scaled * v).sum(-1).exp_()
-        tiles = spans(n, whole=1024)
-        room = u.new_empty((tiles[0][1], n))
+        sides = spans(n, whole=1024)
+        rows = torch.zeros_like(positive)
+        only: list[Tensor] = []  # the square, where it is the only one
 
-        def exponentials() -> Iterator[tuple[int, int, Tensor]]:
-            for lo, hi in tiles:
-                h = torch.mm(scaled[lo:hi], v.mT, out=room[: hi - lo]).exp_()
-                h.diagonal(lo).zero_()
-                yield lo, hi, h
+        def squares(part: Sequence[Span]) -> Iterator[tuple[Square, Tensor]]:
+            exponentials = Exponentials(scaled, v, (0,), sides[0][1])
+            for lo, hi in part:
+                for left, right in sides:
+                    x = Square(lo, hi, left, right)
+                    yield x, exponentials(x)
 
-        rows, columns = torch.empty_like(positive), torch.zeros_like(positive)
-        for lo, hi, h in exponentials():
-            torch.sum(h, -1, out=rows[lo:hi])
-            columns += h.sum(0)
-        rows, columns = rows / positive, columns / positive
+        def sums(part: Sequence[Span]) -> Tensor:
+            columns = torch.zeros_like(positive)
+            for x, h in squares(part):
+                rows[x.lo : x.hi] += h.sum(-1)
+                columns[x.left : x.right] += h.sum(0)
+                if len(sides) == 1:
+                    only.append(h)
+            return columns
+
+        columns = total(shared_out(sums, sides, u, n * n)) / positive
+        rows = rows / positive
         losses = (torch.log1p(rows) + torch.log1p(columns)) / 2
         if weights is None:
             return losses, {}
@@ -112,19 +174,25 @@ class BothWays:
         of_positive = -(by_row * rows + by_column * columns)
         by_row, by_column = by_row / positive, by_column / positive
         number = "temperature" in wanted
-        to_u = torch.empty_like(u) if number or self.names[0] in wanted else None
-        to_v = torch.zeros_like(v) if self.names[1] in wanted else None
-        held = [(0, n, room)] if len(tiles) == 1 else exponentials()
-        for lo, hi, h in held:
-            h.mul_(by_row[lo:hi, None] + by_column)
-            h.diagonal(lo).copy_(of_positive[lo:hi])
-            if to_u is not None:
-                torch.mm(h, v, out=to_u[lo:hi])
-            if to_v is not None:
-                to_v.addmm_(h.mT, u[lo:hi])
+        to_u = torch.zeros_like(u) if number or self.names[0] in wanted else None
+        second = self.names[1] in wanted
+
+        def pull(part: Sequence[Span]) -> Tensor:
+            to_v = torch.zeros_like(v) if second else v.new_zeros(())
+            for x, h in squares(part) if not only else [(Square(0, n, 0, n), only[0])]:
+                h.mul_(by_row[x.lo : x.hi, None] + by_column[x.left : x.right])
+                own, which = x.place(h, 0)
+                own.copy_(of_positive[which])
+                if to_u is not None:
+                    to_u[x.lo : x.hi].addmm_(h, v[x.left : x.right])
+                if second:
+                    to_v[x.left : x.right].addmm_(h.mT, u[x.lo : x.hi])
+            return to_v
+
+        to_v = total(shared_out(pull, sides, u, n * n))
         return losses, {
             self.names[0]: no_room(u) if to_u is None else to_u,
-            self.names[1]: no_room(v) if to_v is None else to_v,
+            self.names[1]: to_v if second else no_room(v),
             "temperature": (u * to_u).sum().div_(-self.tau) if number and to_u is not None else u.new_zeros(()),
             "margin": -of_positive.sum(),
         }
@@ -133,7 +201,7 @@ class BothWays:
 class Views:
     """Every row of u, two views of N items, against all others; the other view is the positive.
 
-    The scores are symmetric: a tile is rows lo … hi − 1 against those from lo on, and stands for its mirror image too.
+    The scores are symmetric: a square right of the diagonal stands for its mirror image too.
     """
 
     def __init__(self, u: Tensor, tau: float) -> None:
@@ -145,24 +213,23 @@ class Views:
         n = rows // 2
         scaled = u / self.tau
         positive = (scaled[:n] * u[n:]).sum(-1).exp_().repeat(2)
-        tiles = spans(rows, whole=512)
-        room = u.new_empty(tiles[0][1] * rows)
+        sides = spans(rows, whole=512)
+        squares = [Square(*row, *column) for i, row in enumerate(sides) for column in sides[i:]]
+        only: list[Tensor] = []  # the square, where it is the only one
 
-        def exponentials() -> Iterator[tuple[int, int, Tensor]]:
-            for lo, hi in tiles:
-                out = room[: (hi - lo) * (rows - lo)].view(hi - lo, rows - lo)
-                h = torch.mm(scaled[lo:hi], u[lo:].mT, out=out).exp_()
-                for offset in (0, n, -n):
-                    own = h.diagonal(offset) if -h.shape[0] < offset < h.shape[1] else h[:0, 0]
-                    own.zero_()
-                yield lo, hi, h
+        def sums(part: Sequence[Square]) -> Tensor:
+            z = torch.zeros_like(positive)
+            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1])
+            for x in part:
+                h = exponentials(x)
+                z[x.lo : x.hi] += h.sum(-1)
+                if x.left > x.lo:
+                    z[x.left : x.right] += h.sum(0)
+                if len(squares) == 1:
+                    only.append(h)
+            return z
 
-        z = torch.zeros_like(positive)
-        for lo, hi, h in exponentials():
-            z[lo:hi] += h.sum(-1)
-            if hi < rows:
-                z[hi:] += h[:, hi - lo :].sum(0)
-        z = z / positive
+        z = total(shared_out(sums, squares, u, rows * n)) / positive
         losses = torch.log1p(z)
         if weights is None:
             return losses, {}
@@ -170,17 +237,21 @@ class Views:
         share = slope * z
         of_positive = -(share + share.roll(n))
         slope = slope / positive
-        to_u = torch.zeros_like(u)
-        held = [(0, rows, room.view(rows, rows))] if len(tiles) == 1 else exponentials()
-        for lo, hi, h in held:
-            h.mul_(slope[lo:hi, None] + slope[lo:])
-            for offset, first in ((n, lo), (-n, lo + n)):  # row lo + i, where its other view is among the columns
-                if -h.shape[0] < offset < h.shape[1]:
-                    own = h.diagonal(offset)
-                    own.copy_(of_positive[first : first + own.shape[0]])
-            to_u[lo:hi].addmm_(h, u[lo:])
-            if hi < rows:
-                to_u[hi:].addmm_(h[:, hi - lo :].mT, u[lo:hi])
+
+        def pull(part: Sequence[Square]) -> Tensor:
+            to_u = torch.zeros_like(u)
+            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1]) if not only else lambda x: only[0]
+            for x in part:
+                h = exponentials(x).mul_(slope[x.lo : x.hi, None] + slope[x.left : x.right])
+                for offset in (n, -n):
+                    own, which = x.place(h, offset)
+                    own.copy_(of_positive[which])
+                to_u[x.lo : x.hi].addmm_(h, u[x.left : x.right])
+                if x.left > x.lo:
+                    to_u[x.left : x.right].addmm_(h.mT, u[x.lo : x.hi])
+            return to_u
+
+        to_u = total(shared_out(pull, squares, u, rows * n))
         return losses, {
             "views": to_u,
             "temperature": (u * to_u).sum().div_(-2 * self.tau) if "temperature" in wanted else u.new_zeros(()),

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from tests.problems import arguments, outputs, worst
 
 torch = pytest.importorskip("torch")
 
-from infonce_ref.backends import _torch_tiles, _torch_unit  # noqa: E402
+from infonce_ref.backends import _torch_threads, _torch_tiles, _torch_unit  # noqa: E402
 from infonce_ref.backends import torch as fast  # noqa: E402
 
 on = pytest.mark.parametrize
@@ -173,6 +174,51 @@ def test_several_tiles_are_the_reference(
     cotangent = 0.5 if reduction != "none" else normal(504, PLAIN[loss] * n)
     pulled = getattr(fast, loss).vjp(q, k, **options)[1](cotangent)
     same(pulled, getattr(infonce_ref, loss).vjp(q, k, **options)[1](cotangent), rtol=1e-9, atol=1e-11)
+
+
+@on("loss", PLAIN)
+@on("wanted", [("query",), ("positive_key",), ("query", "positive_key")])
+@on("threads", [2, 3])
+def test_tiles_in_threads_are_the_reference(
+    loss: str, wanted: tuple[str, ...], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[stream.block] [call.repeatable] Tiles in several threads: the reference's numbers, the same bits every time."""
+    seen = []
+    monkeypatch.setattr(_torch_unit, "spans", lambda n, whole: [(i, min(i + 16, n)) for i in range(0, n, 16)])
+    monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: 16)
+    monkeypatch.setattr(_torch_threads, "threads_for", lambda like, scores: seen.append(scores) or threads)
+    sides = [normal(531, 70, 5), normal(532, 70, 5)]
+    for x, name in zip(sides, ("query", "positive_key"), strict=True):
+        x.requires_grad_(name in wanted)
+    needed = [x for x in sides if x.requires_grad]
+    value = getattr(fast, loss)(*sides)
+    found = torch.autograd.grad(value, needed)
+    with torch.no_grad():
+        expected, grad = getattr(infonce_ref, loss).value_and_grad(*sides)
+    by_side = dict(zip(("query", "positive_key"), grad, strict=False))
+    same((value, *found), (expected, *(by_side[name] for name in wanted)))
+    again = torch.autograd.grad(getattr(fast, loss)(*sides), needed)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    with torch.inference_mode():
+        same((getattr(fast, loss)(*sides),), (expected,))
+        assert torch.equal(getattr(fast, loss).value_and_grad(*sides)[0], value)
+    assert seen
+
+
+def test_threads_are_those_of_the_calling_thread() -> None:
+    """As many threads as PyTorch is set to use, whose setting, also that of threads yet to come, stays as it was."""
+    before = torch.get_num_threads()
+    like = normal(533, 1, 1)
+    try:
+        torch.set_num_threads(3)
+        assert _torch_threads.threads_for(like, 2**24) == 3
+        assert _torch_threads.threads_for(like, 100) == 1
+        seen = _torch_threads.shared_out(lambda part: (part, torch.get_num_threads()), range(7), like, 2**24)
+        assert seen == [(range(0, 7, 3), 1), (range(1, 7, 3), 1), (range(2, 7, 3), 1)]
+        with ThreadPoolExecutor(1) as fresh:
+            assert (torch.get_num_threads(), fresh.submit(torch.get_num_threads).result()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_where_unshifted_sums_would_overflow_rows_are_shifted() -> None:

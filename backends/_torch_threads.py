@@ -1,0 +1,69 @@
+"""As many tiles at a time as PyTorch would use threads for one operation; each of those then has one.
+
+An operation on a tile is too short to be worth two threads' meeting at its end. So Python threads visit the tiles, each
+its own share of them, in the same order every time: for a number of threads the results are always the same.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+WORTH_THREADS = 2**20  # scores in all
+starting = threading.Lock()
+
+
+def threads_for(like: Tensor, scores: int) -> int:
+    """As many as the calling thread would use; one for small problems, off the processor, and where calls are watched:
+    torch.func and the modes of torch.utils._python_dispatch belong to a thread, and miss what others do.
+    """
+    watched = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
+    return 1 if watched or like.device.type != "cpu" or scores < WORTH_THREADS else torch.get_num_threads()
+
+
+def shared_out(work: Callable[[Sequence[T]], R], tiles: Sequence[T], like: Tensor, scores: int) -> list[R]:
+    """What `work` makes of each thread's tiles."""
+    threads = min(threads_for(like, scores), len(tiles))
+    if threads <= 1:
+        return [work(tiles)]
+    inference = torch.is_inference_mode_enabled()
+
+    def by_itself(part: Sequence[T]) -> R:
+        with torch.inference_mode() if inference else torch.no_grad():
+            return work(part)
+
+    return list(pool(threads).map(by_itself, [tiles[i::threads] for i in range(threads)]))
+
+
+@cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: the linear algebra keeps room for every thread it has seen."""
+    return ThreadPoolExecutor(threads, "infonce-tiles", initializer=alone)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)  # a child process has none of its parent's threads
+
+
+def alone() -> None:
+    """From now on this thread's operations use no other thread.
+
+    `set_num_threads` sets the calling thread's number, and the one that new threads start with: that is set back, by a
+    thread that has no other use.
+    """
+    with starting:
+        others = torch.get_num_threads()
+        torch.set_num_threads(1)
+        setter = threading.Thread(target=torch.set_num_threads, args=(others,))
+        setter.start()
+        setter.join()
