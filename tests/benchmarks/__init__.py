@@ -6,11 +6,11 @@
     python -m tests.benchmarks --short --to DIR   # under a minute: what the tests run
     python -m tests.benchmarks --render           # page and plots again from the figures, nothing measured
 
-A point is part/loss/size: `one` thread, `two` threads, or peak `memory`. All implementations of a point run in one child
-process, in turn, round by round; each memory figure comes from a child of its own. Figures go to performance.json point
-by point, so a run that was cut off goes on where it was.
+A point is part/loss/size: `one` thread, `two` threads, or peak `memory`. All implementations of a point run in one
+child process, in turn, round by round; each memory figure comes from a child of its own. Figures go to
+docs/results/performance/figures.json point by point, so a run that was cut off goes on where it was.
 
-What to install: the extra `bench` after PyTorch, then two packages that would pull another PyTorch by their dependencies:
+What to install: the extra `bench` after PyTorch, then two packages whose dependencies would pull another PyTorch:
 
     pip install torch==2.13.0
     pip install -e '.[bench]'

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if not given.render:
         measure(chosen(given, figures), figures, effort)
-    return
+    from tests.benchmarks import page, plots  # matplotlib is slow to import
 
     page.write(figures, given.to / "performance.md")
     plots.write(figures, given.to / "performance")

@@ -6,6 +6,7 @@ The threads are set before any library is imported, which is why the imports are
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import math
 import os
@@ -109,6 +110,8 @@ def taken(
 ) -> tuple[dict[str, list[tuple[float, float]]], float | None]:
     """The samples of each, and how many CPUs other processes had meanwhile."""
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    gc.collect()
+    gc.freeze()  # what the imports left takes long to go through, and stays
     all_before, mine, started = busy(), time.process_time(), time.perf_counter()
     for number in range(rounds):
         for name, call in calls.items():
@@ -170,6 +173,7 @@ def environment(distributions: list[str]) -> dict[str, Any]:
 
     have = {found.metadata["Name"].lower().replace("_", "-"): found.version for found in installed()}
     return {
+        "sources": sources(),
         "cpu": cpu() or platform.processor(),
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -179,6 +183,15 @@ def environment(distributions: list[str]) -> dict[str, Any]:
         "pinned": hasattr(os, "sched_setaffinity"),
         "peak resets": STATUS.exists(),
     }
+
+
+def sources() -> str:
+    """A digest of the code that is measured, to tell apart what was measured before and after a change."""
+    digest = hashlib.sha256()
+    for folder in ("backends", "infonce_ref/losses"):
+        for path in sorted((Path(__file__).parents[2] / folder).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def cpu() -> str:
@@ -198,7 +211,8 @@ def linear_algebra() -> list[str]:
     if find_spec("threadpoolctl"):
         import_module("numpy")
         pools = import_module("threadpoolctl").threadpool_info()
-        found += [f"NumPy: {p['internal_api']} {p['version']} for {p['architecture']}" for p in pools if p.get("version")]
+        pools = [pool for pool in pools if pool.get("version")]
+        found += [f"NumPy: {pool['internal_api']} {pool['version']} for {pool['architecture']}" for pool in pools]
     if find_spec("torch"):
         lines = import_module("torch").__config__.show().splitlines()
         found += ["PyTorch: " + line.strip(" -").split(" for ")[0] for line in lines if "oneAPI" in line]

@@ -13,8 +13,9 @@ PAIRS = ("info_nce", "cold", "clip")
 
 
 class Contender(NamedTuple):
-    """`matrices`: the N × N float32 matrices it holds at once, roughly, which decide where it is left out; `cubes`: the
-    arrays of every pair of positives beside every pair of negatives."""
+    """Someone to measure. What it holds at once, roughly, decides where it is left out: so many float32 `matrices` of
+    N × N, `cubes` of every pair of positives beside every negative.
+    """
 
     label: str
     library: str  # numpy, torch or jax: it is built by tests.benchmarks.in_<library>

@@ -29,7 +29,8 @@ class Figures:
 
     def write(self) -> None:
         environments = ",\n".join(json.dumps(e, ensure_ascii=False) for e in self.environments)
-        points = ",\n".join(f"{json.dumps(key)}: {json.dumps(self.points[key])}" for key in sorted(self.points, key=order))
+        keys = sorted(self.points, key=order)
+        points = ",\n".join(f"{json.dumps(key)}: {json.dumps(self.points[key])}" for key in keys)
         text = f'{{"environments": [\n{environments}\n],\n"points": {{\n{points}\n}}}}\n'
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".new")
@@ -58,7 +59,7 @@ class Figures:
 
     def sizes(self, part: str, loss: str) -> list[tuple[int, int]]:
         """What was measured of a part and a loss, in order."""
-        keys = (key.split("/") for key in self.points)
+        keys = (key.split("/") for key, point in self.points.items() if "failed" not in point)
         found = {tuple(map(int, key[2].split("x"))) for key in keys if key[:2] == [part, loss]}
         return sorted((rows, dim) for rows, dim in found)
 

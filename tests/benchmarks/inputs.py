@@ -18,8 +18,8 @@ LOSSES = ("info_nce", "cold", "clip", "nt_xent", "sup_con")
 class Inputs(NamedTuple):
     """Two sides (N, D) and the labels of the rows; sup_con takes the first side.
 
-    The second leans towards the first, so that there are pairs, and to one direction, so that the two ways of looking at
-    a pair differ and one loss can't pass for another.
+    The second leans towards the first, so that there are pairs, and to one direction, so that the two ways of looking
+    at a pair differ and one loss can't pass for another.
     """
 
     a: Any
@@ -35,7 +35,11 @@ def inputs(loss: str, rows: int, dim: int) -> Inputs:
     b = generator.standard_normal((rows, dim), np.float32)
     b += np.float32(0.5)
     b += np.multiply(a, np.float32(0.5))
-    return Inputs(a, b, np.arange(rows) % max(1, rows // ROWS_A_LABEL), COLD if loss == "cold" else TEMPERATURE)
+    return Inputs(a, b, np.arange(rows) % max(1, rows // ROWS_A_LABEL), temperature(loss))
+
+
+def temperature(loss: str) -> float:
+    return COLD if loss == "cold" else TEMPERATURE
 
 
 def exact(loss: str, x: Inputs) -> float:
@@ -46,13 +50,12 @@ def exact(loss: str, x: Inputs) -> float:
     return float(getattr(infonce_ref, "info_nce" if loss == "cold" else loss)(a, b, temperature=x.temperature))
 
 
-def tolerance(x: Inputs, value: float) -> float:
+def tolerance(rows: int, dim: int, temperature: float, loss: float) -> float:
     """What float32 may cost any implementation that normalises, multiplies and takes a log-sum-exp.
 
-    With u the unit roundoff: a cosine is off by (2 D + 6) u at most, so a score by that over τ, and the log-sum-exp less
-    the positive by twice that. The sum of up to 2 N exponentials and the mean of up to 2 N losses add (2 N + 8) u each,
-    the one absolutely, the other relative to the loss.
+    With u the unit roundoff: a cosine is off by (2 D + 6) u at most, so a score by that over τ, and the log-sum-exp
+    less the positive by twice that. The sum of up to 2 N exponentials and the mean of up to 2 N losses add (2 N + 8) u
+    each, the one absolutely, the other relative to the loss.
     """
-    rows, dim = x.a.shape
     u = 2.0**-24
-    return u * (2 * (2 * dim + 6) / x.temperature + (2 * rows + 8) * (1 + math.fabs(value)))
+    return u * (2 * (2 * dim + 6) / temperature + (2 * rows + 8) * (1 + math.fabs(loss)))

@@ -111,10 +111,12 @@ def visit(group: Sequence[Point], effort: Effort, show: Callable[[str], None]) -
             "seconds": effort.seconds,
             "rounds": effort.rounds,
         }
+        now = ""
         for said in child(job):
-            show(f"{pending[0].key if pending else ''} {said.get('now', '')}")
+            now = said.get("now", now)
+            show(f"{pending[0].key if pending else ''} {now}")
             if "point" in said:
                 point = pending.pop(0)
                 yield point.key, {**said["figures"], "left out": point.contenders(effort.limit)[1]}
             elif "died" in said and pending:
-                yield pending.pop(0).key, {"failed": said["died"]}
+                yield pending.pop(0).key, {"failed": f"{said['died']} ({now})"}
