@@ -72,7 +72,7 @@ def logits(call: Call, row: Row) -> tuple[Array, Array]:
 
 def pull_back(call: Call, row: Row, scaled: Array, term: Term, share: Any, grad: dict[str, Any]) -> None:
     """Adds a row's part of every gradient, `share` times."""
-    by_positive, by_negative = share * term.by_positive, share * term.by_negative
+    by_positive, by_negative = term.by_positive * share, term.by_negative * share
     by_logit = np.concatenate([by_positive, by_negative])
     pairs: list[Pair] = [*row.positive, *row.negative]
     similarity.pull_back(call, pairs, by_logit / call.tau, grad)

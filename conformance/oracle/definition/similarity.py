@@ -144,7 +144,7 @@ def pull_back(call: Call, pairs: Iterable[Pair], by_similarity: Array, grad: Map
             grad["logits"][pair.anchor[1:]] += g
         else:
             for one, other in ((pair.anchor, pair.candidate), (pair.candidate, pair.anchor)):
-                grad[one[0]][one[1:]] += g * at(call.u, other)
+                grad[one[0]][one[1:]] += at(call.u, other) * g  # array first: mpmath prints what it can't multiply
 
 
 def numbers(given: Iterable[Any]) -> Array:
