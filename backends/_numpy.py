@@ -9,8 +9,10 @@ the rows are carried out otherwise. A tile of T rows against C keys runs through
     L = log1p(Z)                   the softplus form, exact for tiny losses
     dk += Eᵀ (c q / τ)             with c = w / (1 + Z)
 
-where the differences can't overflow; else they are taken below each row's largest. Losses of another form (all but
-clip, gte, info_nce, moco, n_pair and nt_xent), logits with a bias and rows that aren't finite are the reference's own.
+where the differences can't overflow; else they are taken below each row's largest. A tile of sup_con is e^S of the
+scores themselves, turned into their gradients G in place, then G k and Gᵀ q / τ. Losses of another form (all but clip,
+gte, info_nce, moco, n_pair, nt_xent and sup_con), logits with a bias, rows that aren't finite and a sup_con whose
+scores could overflow are the reference's own.
 With threadpoolctl installed, as many tiles are visited at a time as the linear algebra has threads.
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +30,8 @@ from array_api_compat import is_numpy_namespace
 import infonce_ref
 from infonce_ref import loss as reference
 from infonce_ref.backends._plans import Direction, directions
+from infonce_ref.backends._positives import LINKS, has_pairs
+from infonce_ref.contrast import ContrastedMany
 from infonce_ref.loss import Device, Loss, Plan
 from infonce_ref.scores import Block
 
@@ -80,12 +84,14 @@ class Common(NamedTuple):
 class Worker:
     """One thread's tiles: a buffer of scores, the gradients that all its tiles add to, and what it has in common."""
 
-    def __init__(self, direction: Direction, height: int, safe: bool, weights: Array | None, common: Common) -> None:
-        self.rows, self.share, self.safe, self.weights = direction.rows, direction.share, safe, weights
-        self.tau, self.margin = direction.rows.tau, direction.rows.margin
-        self.height, self.common = height, common
+    def __init__(self, tau: Array, margin: Array, height: int, weights: Array | None, common: Common) -> None:
+        self.tau, self.margin, self.height, self.weights, self.common = tau, margin, height, weights, common
         self.buffers: dict[str, Array] = {}
         self.shared: dict[str, Array] = {}
+
+    def run(self, lo: int, hi: int) -> None:
+        """Rows lo … hi − 1: their losses and, where there are weights, their gradients."""
+        raise NotImplementedError
 
     def buffer(self, name: str, rows: int, columns: int, like: Array) -> Array:
         """Room that is used again by every tile."""
@@ -99,30 +105,6 @@ class Worker:
         if id(keys) not in extended:
             extended[id(keys)] = np.concatenate([keys, np.ones_like(keys[:, :1])], axis=1)
         return extended[id(keys)]
-
-    def run(self, lo: int, hi: int) -> None:
-        """Rows lo … hi − 1: their losses and, where there are weights, their gradients."""
-        pair, blocks, _ = self.rows.layout(lo, hi)
-        positive = np.sum(pair.anchors.values * pair.keys.values, axis=-1) - self.margin
-        tiles = [Tile(self, i, block, positive) for i, block in enumerate(blocks)]
-        shift = None if self.safe else row_shift(tiles)
-        for tile in tiles:
-            tile.exponentiate(shift)
-        if self.weights is None:
-            z: Any = sum(tile.scores.sum(axis=1) for tile in tiles)
-            self.common.losses[lo:hi] += self.share * row_losses(z, shift)[0]
-            return
-        products = [tile.times_keys() for tile in tiles]
-        z = sum(product[:, -1] for product in products)
-        losses, slope = row_losses(z, shift)
-        self.common.losses[lo:hi] += self.share * losses
-        c = (self.share * self.weights[lo:hi] * slope)[:, None]
-        for tile, product in zip(tiles, products, strict=True):
-            tile.pull(c, product, lo)
-        row_total = c * z[:, None]
-        self.add(lo, pair.anchors, -row_total * pair.keys.values / self.tau)
-        self.add(lo, pair.keys, -row_total * pair.anchors.values / self.tau)
-        self.add_shared("margin", np.sum(row_total) / self.tau)
 
     def add(self, lo: int, rows: Any, gradient: Array) -> None:
         """A gradient of some rows, to where it belongs."""
@@ -148,10 +130,42 @@ class Worker:
         into += np.matmul(e.T, rows, out=product)
 
 
+class OneWorker(Worker):
+    """Rows with one positive each."""
+
+    def __init__(self, direction: Direction, safe: bool, *common: Any) -> None:
+        super().__init__(direction.rows.tau, direction.rows.margin, *common)
+        self.rows, self.share, self.safe = direction.rows, direction.share, safe
+
+    def run(self, lo: int, hi: int) -> None:
+        """Rows lo … hi − 1: their losses and, where there are weights, their gradients."""
+        pair, blocks, _ = self.rows.layout(lo, hi)
+        positive = np.sum(pair.anchors.values * pair.keys.values, axis=-1) - self.margin
+        tiles = [Tile(self, i, block, positive) for i, block in enumerate(blocks)]
+        shift = None if self.safe else row_shift(tiles)
+        for tile in tiles:
+            tile.exponentiate(shift)
+        if self.weights is None:
+            z: Any = sum(tile.scores.sum(axis=1) for tile in tiles)
+            self.common.losses[lo:hi] += self.share * row_losses(z, shift)[0]
+            return
+        products = [tile.times_keys() for tile in tiles]
+        z = sum(product[:, -1] for product in products)
+        losses, slope = row_losses(z, shift)
+        self.common.losses[lo:hi] += self.share * losses
+        c = (self.share * self.weights[lo:hi] * slope)[:, None]
+        for tile, product in zip(tiles, products, strict=True):
+            tile.pull(c, product, lo)
+        row_total = c * z[:, None]
+        self.add(lo, pair.anchors, -row_total * pair.keys.values / self.tau)
+        self.add(lo, pair.keys, -row_total * pair.anchors.values / self.tau)
+        self.add_shared("margin", np.sum(row_total) / self.tau)
+
+
 class Tile:
     """The scores of some rows against one block of keys."""
 
-    def __init__(self, worker: Worker, number: int, block: Block, positive: Array) -> None:
+    def __init__(self, worker: OneWorker, number: int, block: Block, positive: Array) -> None:
         self.worker, self.block = worker, block
         self.anchors, self.keys = block.anchors.values / worker.tau, block.keys.values
         self.offset = positive[:, None] / worker.tau
@@ -217,6 +231,70 @@ def row_losses(z: Array, shift: Array | None) -> tuple[Array, Array]:
     return np.where(some, losses, 0), np.where(some, sigmoid / np.where(some, z, 1), 0)
 
 
+# --- a tile of several positives -------------------------------------------------------------------------------------
+
+
+class Pairs:
+    """Who is a positive of whom."""
+
+    def __init__(self, positive: Array, dtype: Any) -> None:
+        self.places = np.flatnonzero(positive)
+        self.counts = np.bincount(self.places // max(positive.shape[1], 1), minlength=len(positive))
+        self.some = self.counts > 0
+        self.count = np.maximum(self.counts, 1).astype(dtype)
+        self.first = (np.cumsum(self.counts) - self.counts)[self.some]
+
+    def by_row(self, together: np.ufunc, x: Array) -> Array:
+        found = np.zeros(len(self.counts), x.dtype)
+        if len(x):
+            found[self.some] = together.reduceat(x, self.first)
+        return found
+
+    def total(self, x: Array) -> Array:
+        return self.by_row(np.add, x)
+
+    def largest(self, x: Array) -> Array:
+        return self.by_row(np.maximum, x)
+
+    def each(self, x: Array) -> Array:
+        return np.repeat(x, self.counts)
+
+
+class ManyWorker(Worker):
+    """Rows with any number of positives."""
+
+    def __init__(self, rows: ContrastedMany, *common: Any) -> None:
+        margin: Any = rows.margin
+        super().__init__(rows.tau, margin, *common)
+        self.rows = rows
+
+    def run(self, lo: int, hi: int) -> None:
+        """Rows lo … hi − 1: their losses and, where there are weights, their gradients."""
+        block, link, _ = self.rows.layout(lo, hi)
+        assert block.positive is not None
+        assert block.keep is not None
+        anchors, keys = block.anchors.values / self.tau, block.keys.values
+        pairs = Pairs(block.positive, anchors.dtype)
+        g = np.matmul(anchors, keys.T, out=self.buffer("scores", len(anchors), len(keys), anchors))
+        at_positives = np.take(g, pairs.places) - self.margin / self.tau
+        np.exp(g, out=g)
+        np.copyto(g, 0, where=~block.keep)
+        found = LINKS[link](np, pairs, at_positives, g.sum(axis=1))
+        self.common.losses[lo:hi] = found.losses
+        if self.weights is None:
+            return
+        weights = self.weights[lo:hi]
+        g *= (weights * found.slope)[:, None]
+        at_positives = pairs.each(weights) * found.gradient
+        np.put(g, pairs.places, at_positives)
+        to_anchors = (g @ keys) / self.tau
+        self.add(lo, block.anchors, to_anchors)
+        self.accumulate(block.keys.name, g, anchors)
+        of_positives = np.sum(at_positives) / self.tau
+        self.add_shared("temperature", of_positives * self.margin / self.tau - np.sum(anchors * to_anchors))
+        self.add_shared("margin", -of_positives)
+
+
 # --- all tiles -------------------------------------------------------------------------------------------------------
 
 
@@ -233,27 +311,61 @@ def largest_norm(rows: Array) -> float:
     return float(np.sqrt(np.max(np.einsum("...d,...d->...", rows, rows), initial=0.0)))
 
 
-def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, Array]] | None:
-    """The losses of all rows and, where there are weights, the gradients; None where the reference must do it."""
-    found = directions(plan.rows)
-    if found is None:
-        return None
-    common = Common(np.zeros(plan.queries, found[0].rows.tau.dtype), {}, {})
-    shared: dict[str, Array] = {}
-    for direction in found:
+def small(most: float, columns: int, tau: Array) -> bool:
+    """The sum of so many e^most is far from overflow; not so for NaN."""
+    return bool(most + np.log(columns + 1) < np.log(np.finfo(tau.dtype).max) - 8)
+
+
+def reach_of_scores(rows: Any, n: int) -> tuple[float, int]:
+    """Twice the largest score that there can be, and the number of keys."""
+    anchors, keys = (x for x in rows.layout(0, 0).block[:2])
+    largest = key_norm = largest_norm(keys.values)
+    if anchors.name != keys.name:
+        parts = (rows.layout(lo, min(lo + MOST, n)).block.anchors.values for lo in range(0, n, MOST))
+        largest = max(largest_norm(part) for part in parts)
+    return 2 * (largest * key_norm + abs(float(rows.margin))) / float(rows.tau), len(keys.values)
+
+
+class Pass(NamedTuple):
+    """One visit of all rows: against how many columns, in which dtype, and what makes a thread's worker."""
+
+    columns: int
+    dtype: Any
+    worker: Callable[..., Worker]
+
+
+def passes(plan: Plan[Any]) -> list[Pass] | None:
+    """What to visit; None where the reference must do it."""
+    rows: Any = plan.rows
+    if has_pairs(rows):
+        most, columns = reach_of_scores(rows, plan.queries)
+        return [Pass(columns, rows.tau.dtype, partial(ManyWorker, rows))] if small(most, columns, rows.tau) else None
+    found = []
+    for direction in directions(rows) or []:
         most, columns, finite = reach(direction, plan.queries)
         if not finite:
             return None
-        ceiling = float(np.log(np.finfo(direction.rows.tau.dtype).max))
-        safe = most + np.log(columns + 1) < ceiling - 8
+        tau = direction.rows.tau
+        found.append(Pass(columns, tau.dtype, partial(OneWorker, direction, small(most, columns, tau))))
+    return found or None
+
+
+def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, Array]] | None:
+    """The losses of all rows and, where there are weights, the gradients; None where the reference must do it."""
+    found = passes(plan)
+    if found is None:
+        return None
+    shared: dict[str, Array] = {}
+    common = Common(np.zeros(plan.queries, found[0].dtype), {}, {})
+    for columns, _, worker in found:
         height = tile_rows(columns, plan.block_size)
         spans = [(lo, min(lo + height, plan.queries)) for lo in range(0, plan.queries, height)]
         threads = min(threads_for(plan.queries * columns), len(spans))
-        workers = [Worker(direction, height, safe, weights, common) for _ in range(threads)]
+        workers = [worker(height, weights, common) for _ in range(threads)]
         with one_thread_each(threads):
             visit(workers, spans)
-        for worker in workers:
-            add_all(shared, worker.shared)
+        for one in workers:
+            add_all(shared, one.shared)
     return common.losses, add_all(shared, common.by_row)
 
 

@@ -22,7 +22,7 @@ from tests.libraries import HALF, Library
 from tests.problems import arguments, grid, outputs, worst
 
 on = pytest.mark.parametrize
-TILED = ("clip", "gte", "info_nce", "moco", "n_pair", "nt_xent")
+TILED = ("clip", "gte", "info_nce", "moco", "n_pair", "nt_xent", "sup_con")
 CASES: dict[str, tuple[Problem, Any]] = {
     **{name: (p, problems) for name, p in problems.CASES.items()},
     **{name: (p, families) for name, p in families.CASES.items() if p.loss in TILED},
@@ -92,6 +92,32 @@ def test_tiles_and_threads_change_nothing(tau: float, threads: int, monkeypatch:
         pulled = fast.info_nce.vjp(*arrays, **options)[1](2.0)
         same(pulled, infonce_ref.info_nce.vjp(*arrays, **options)[1](2.0))
     assert set(seen) == {threads}
+
+
+@on("variant", ["out", "in", "sincere"])
+@on("threads", [1, 3])
+@on("more", [{}, {"mask": True}, {"keys": True}, {"mask": True, "keys": True, "margin": 0.2}, {"tau": 0.001}])
+def test_tiles_of_several_positives_change_nothing(
+    variant: str, threads: int, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[sup-con.out] [sup-con.in] [sup-con.sincere] The reference's; it itself where scores could overflow."""
+    visits = []
+    monkeypatch.setattr(_numpy, "threads_for", lambda scores: threads)
+    original = _numpy.ManyWorker.run
+    monkeypatch.setattr(_numpy.ManyWorker, "run", lambda *args: (visits.append(args[1:]), original(*args)))
+    rng = np.random.default_rng(404)
+    x, k = rng.standard_normal((70, 5)), rng.standard_normal((40, 5))
+    labels, others = rng.integers(0, 9, 70), rng.integers(0, 7, 40)
+    arrays = (x, labels, k, others) if "keys" in more else (x, labels)
+    mask = rng.random((70, len(arrays[-1]))) < 0.7 if "mask" in more else None
+    options = {"temperature": more.get("tau", 0.1), "candidate_mask": mask, "margin": more.get("margin", 0.0)}
+    for reduction in ("mean", "none"):
+        given = {**options, "variant": variant, "block_size": 16, "reduction": reduction}
+        loss, grad = fast.sup_con.value_and_grad(*arrays, **given)
+        expected = infonce_ref.sup_con.value_and_grad(*arrays, **given)
+        same((loss, *grad), (expected[0], *expected[1]))
+        same((fast.sup_con(*arrays, **given),), (expected[0],))
+    assert set(visits) == (set() if "tau" in more else {(i, min(i + 16, 70)) for i in range(0, 70, 16)})
 
 
 def test_threads_are_those_of_the_linear_algebra() -> None:

@@ -209,6 +209,7 @@ def test_threads_are_those_of_the_calling_thread() -> None:
     """As many threads as PyTorch is set to use, whose setting, also that of threads yet to come, stays as it was."""
     before = torch.get_num_threads()
     like = normal(533, 1, 1)
+    _torch_threads.pool.cache_clear()
     try:
         torch.set_num_threads(3)
         assert _torch_threads.threads_for(like, 2**24) == 3
