@@ -18,7 +18,6 @@ HERE = [name for name in LIBRARIES if name != "cupy" or find_spec("cupy")]  # wi
 
 # Of tests that are many and alike, one in so many runs by default; INFONCE_ALL=1 runs all. The rest is "deselected".
 ONE_IN = {
-    "test_bounds_family.py::test_no_correct_implementation_uses_half_of_its_bound": 4,
     "test_bounds_family.py::test_wrong_factors_are_beyond_every_bound": 3,
     "test_family.py::test_loss_and_gradients_are_exact_within_the_bound[jax": 3,
     "test_oracle_family.py::": 3,

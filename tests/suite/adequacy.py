@@ -1,6 +1,8 @@
 """Is the suite itself enough? Clause × vectors × tests × mutants, as a page of the documentation.
 
 python -m tests.suite.adequacy --write     # docs/results/adequacy.md
+
+What it says of correct implementations was found by `python -m tests.suite.adequacy_of_zoo`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.fresh import DEFAULT_SEED, fresh_questions
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.mutants import MUTANTS
+from tests.suite.adequacy_of_zoo import RECORD, section
 from tests.test_clauses import cited
 
 ROOT = Path(__file__).parents[2]
@@ -83,8 +86,8 @@ def page(found: Mapping[str, Evidence]) -> Iterator[str]:
     yield f"""# Is the suite enough?
 
 Written by `python -m tests.suite.adequacy --write`; `tests/suite/test_adequacy.py` fails where a clause has fewer than
-two independent checks. Who is rejected: [wrong implementations](mutants.md). Who is accepted: the zoo of correct
-implementations in [bounds](../spec/bounds.md) and [textbook](textbook.md).
+two independent checks. Who is rejected: [wrong implementations](mutants.md). Who is accepted: the
+[correct zoo](#correct-implementations), and more in [bounds](../spec/bounds.md) and [textbook](textbook.md).
 
 {len(found)} clauses, {len(vectors)} vectors of {len(LOSSES)} losses, {len(MUTANTS)} wrong implementations,
 {seen} of them seen in public code.
@@ -97,6 +100,7 @@ tests name it; *mutants*: how many wrong implementations its vectors kill by two
     for clause, e in found.items():
         counts = " | ".join(str(len(x)) for x in (e.losses, e.vectors, e.fresh, e.tests, e.mutants))
         yield f"| `{clause}` | {counts} |"
+    yield from section(json.loads(RECORD.read_text(encoding="utf-8")))
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from infonce_ref.conformance.bounds import BoundTooLoose, Level, bound
 from infonce_ref.conformance.oracle.definition import evaluate
 from infonce_ref.conformance.problem import FORMATS, Problem
 from tests.suite import family_zoo
-from tests.suite.adequacy_of_bounds import worst
+from tests.suite.adequacy_of_bounds import Exact, worst
 
 LEVELS: tuple[Level, ...] = ("textbook", "precise")
 AT_A_KINK = ("kink", "steep")  # either branch is right there: a correct result may use its whole bound
@@ -25,14 +25,14 @@ def promises(problem: Problem, level: Level) -> bool:
     return level == "textbook" or (problem.loss in family_zoo.PRECISE_LOSSES and sincere and not halves)
 
 
-def ratios(problem: Problem, level: Level) -> dict[str, float]:
+def ratios(problem: Problem, level: Level, answer: Exact | None = None) -> dict[str, float]:
     """Each order's worst r; none where the problem has no bound."""
     orders = family_zoo.textbook(problem.loss) if level == "textbook" else family_zoo.precise()
     try:
         radii = bound(problem, FORMATS[problem.dtype], level)
     except BoundTooLoose:
         return {}
-    exact = evaluate(problem).outputs()
+    exact = answer or evaluate(problem).outputs()
     return {name: worst(run(problem, problem.dtype), exact, radii, problem.dtype) for name, run in orders.items()}
 
 
