@@ -33,6 +33,11 @@ def compute_dtype(xp: Namespace, x: Array) -> DType:
     return xp.float64 if dtype_name(x) == "float64" else xp.float32  # dtype.compute dtype.half
 
 
+def in_dtype(xp: Namespace, x: Array, dtype: DType) -> Array:
+    """x itself if it has that dtype, else a copy that does."""
+    return x if x.dtype == dtype else xp.astype(x, dtype)
+
+
 def constant(xp: Namespace, like: Array, value: float) -> Array:
     """A Python number rounded once to the dtype of `like` (2-D), as a 0-d array where `like` is."""
     return xp.sum(like[:0, :]) + value
@@ -47,12 +52,18 @@ def as_constant(x: Array) -> Array:
     return x
 
 
-def row_numbers(xp: Namespace, x: Array) -> Array:
-    """0, 1, … for the rows of x, integers where x is.
+def where_it_is(x: Array) -> dict[str, Any]:
+    """The device as a keyword, where it has to be named.
 
-    The one factory call. A JAX array's device may be a sharding, or unknown under jit, so it isn't named.
+    A JAX array's may be a sharding, which differs from array to array with good reason, or unknown under jit; MLX's
+    arrays have none.
     """
-    return xp.arange(x.shape[0], device=None if is_jax_array(x) else device(x))
+    return {} if is_jax_array(x) or not hasattr(x, "device") else {"device": device(x)}
+
+
+def row_numbers(xp: Namespace, x: Array) -> Array:
+    """0, 1, … for the rows of x, integers where x is. The one factory call."""
+    return xp.arange(x.shape[0], **where_it_is(x))
 
 
 def column(x: Array) -> Array:

@@ -10,9 +10,18 @@ from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import Any
 
-from array_api_compat import array_namespace, device, is_jax_array
+from array_api_compat import array_namespace
 
-from infonce_ref.arrays import HALF_DTYPES, STORAGE_DTYPES, Array, Namespace, compute_dtype, dtype_name, namespace
+from infonce_ref.arrays import (
+    HALF_DTYPES,
+    STORAGE_DTYPES,
+    Array,
+    Namespace,
+    compute_dtype,
+    dtype_name,
+    namespace,
+    where_it_is,
+)
 from infonce_ref.reduction import REDUCTIONS
 
 SCALARS = ("temperature", "margin", "bias")  # arguments that may be numbers or arrays of shape ()
@@ -44,8 +53,7 @@ def arrays_of_one_library(arrays: Mapping[str, Array]) -> Namespace:
     except TypeError:
         kinds = ", ".join(f"{name}: {type(x).__module__}.{type(x).__name__}" for name, x in arrays.items())
         raise TypeError(f"all arrays must be of one library, got {kinds} [input.array]") from None
-    # A JAX array's device may be a sharding, which differs from array to array with good reason, or unknown under jit.
-    devices = {name: device(x) for name, x in arrays.items() if not is_jax_array(x)}
+    devices = {name: where_it_is(x).get("device") for name, x in arrays.items()}
     for name, where in devices.items():
         if where != devices[next(iter(devices))]:
             found = ", ".join(f"{n}: {d}" for n, d in devices.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from infonce_ref.arrays import Array, DType, Namespace
+from infonce_ref.arrays import Array, DType, Namespace, in_dtype
 
 Pullback = Callable[[Array], Array]
 
@@ -12,7 +12,7 @@ Pullback = Callable[[Array], Array]
 def cast(xp: Namespace, x: Array, dtype: DType) -> tuple[Array, Pullback]:
     """x in the compute dtype; the gradient goes back to the dtype that x is stored in."""
     stored = x.dtype
-    return xp.astype(x, dtype, copy=False), lambda g: xp.astype(g, stored, copy=False)  # dtype.result
+    return in_dtype(xp, x, dtype), lambda g: in_dtype(xp, g, stored)  # dtype.result
 
 
 def power_of_two_below(xp: Namespace, magnitude: Array) -> Array:

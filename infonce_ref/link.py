@@ -27,7 +27,7 @@ def where(xp: Namespace, condition: Array | None, x: Array) -> Array:
 
 
 def everywhere(xp: Namespace, like: Array, keep: Array | None) -> Array:
-    return xp.ones_like(like, dtype=xp.bool) if keep is None else keep
+    return xp.zeros_like(like) == 0 if keep is None else keep
 
 
 def softplus(xp: Namespace, x: Array) -> tuple[Array, Array]:

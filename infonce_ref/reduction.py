@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from infonce_ref.arrays import Array, Namespace
+from infonce_ref.arrays import Array, Namespace, in_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -23,7 +23,7 @@ def reduce_by(
     Rows that aren't counted weigh 0.
     """
     ones = xp.ones_like(xp.sum(like[:, :0], axis=-1))
-    weight = ones if sample_weight is None else xp.astype(sample_weight, like.dtype, copy=False)  # reduction.weight
+    weight = ones if sample_weight is None else in_dtype(xp, sample_weight, like.dtype)  # reduction.weight
     if counted is not None:
         weight = xp.where(counted, weight, xp.zeros_like(weight))  # sup-con.none dcl.none
     if kind == "none":

@@ -120,3 +120,47 @@ LIBRARIES: Mapping[str, Callable[[], contextlib.AbstractContextManager[Library]]
     "strict-device1": partial(strict_on, "device1"),
     "cupy": partial(cupy_on, 0),
 }
+
+
+# --- libraries on which the reference runs as it happens: nothing is done for them -----------------------------------
+
+
+@contextlib.contextmanager
+def dask_chunked() -> Iterator[Library]:
+    """Dask, its arrays in chunks of two rows: nothing is computed until the result is asked for."""
+    dask = pytest.importorskip("dask.array")
+
+    def array(x: np.ndarray, dtype: str) -> Any:
+        return dask.from_array(np.asarray(x, dtype=dtype), chunks=(2, *(-1,) * (np.ndim(x) - 1)) if np.ndim(x) else ())
+
+    yield Library("dask", array, lambda x: np.asarray(x, dtype=np.float64))
+
+
+@contextlib.contextmanager
+def mlx_on_the_processor() -> Iterator[Library]:
+    """MLX; its float64 exists on the processor alone, with an exponential that is float32's."""
+    mlx = pytest.importorskip("mlx.core")
+
+    def array(x: np.ndarray, dtype: str) -> Any:
+        return mlx.array(x, dtype=mlx.bool_ if dtype == "bool" else getattr(mlx, dtype))
+
+    with mlx.stream(mlx.cpu):
+        yield Library("mlx", array, lambda x: np.asarray(x.astype(mlx.float64), np.float64), ("float32", *HALF))
+
+
+@contextlib.contextmanager
+def ndonnx_eager() -> Iterator[Library]:
+    """ndonnx, computed at once by its own constant propagation; its arrays can as well be nodes of an ONNX graph."""
+    ndonnx = pytest.importorskip("ndonnx")
+
+    def array(x: np.ndarray, dtype: str) -> Any:
+        return ndonnx.asarray(np.asarray(x, dtype=dtype))
+
+    yield Library("ndonnx", array, lambda x: np.asarray(x.unwrap_numpy(), dtype=np.float64), (*FULL, "float16"))
+
+
+OTHERS: Mapping[str, Callable[[], contextlib.AbstractContextManager[Library]]] = {
+    "dask": dask_chunked,
+    "mlx": mlx_on_the_processor,
+    "ndonnx": ndonnx_eager,
+}
