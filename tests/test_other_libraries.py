@@ -1,7 +1,7 @@
 """Libraries on which the reference runs as it happens: those that are installed are tried on one problem of each loss.
 
-Nothing is done for them. Known limits: MLX's exponential and logarithm of float64 have float32's accuracy; Dask reduces no
-empty axis, so that no negatives at all is an error; ndonnx takes seconds for a call, and minutes for some.
+Nothing is done for them. Known limits: MLX's exponential and logarithm of float64 have float32's accuracy; Dask
+reduces no empty axis, so that no negatives at all is an error; ndonnx takes seconds for a call, and minutes for some.
 """
 
 from __future__ import annotations
