@@ -80,7 +80,7 @@ class Call:
 
 def passed(plan: Plan[Any], weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, dict[str, Tensor]]:
     """The losses of a plan's rows and the gradients of what they see: by tiles, or block by block by its own code."""
-    if runs(plan.rows):
+    if runs(plan.rows, plan.queries):
         return visit(plan, weights, wanted)
     visits = [plan.rows(lo, hi) for lo, hi in plan.spans] if weights is None else []
     if weights is None:

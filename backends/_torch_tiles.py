@@ -5,6 +5,9 @@ What is computed is the reference's plan: who is whose negative, temperature and
 are e^{d − shift} with a shift a row. Where no d can be large the shift is 0, since d already is the difference to the
 positive: then L = log1p Z and ∂L/∂d = e / (1 + Z). Else, and wherever a value can't be read without waiting for a
 device, it is the row's largest d.
+
+Rows of several positives (sup_con's) have tiles on a processor, where no score can be large: what belongs to the
+positives is looked up in a list of them, whose length may be read there.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from infonce_ref.backends._positives import LINKS, has_pairs
 from infonce_ref.backends._torch_threads import shared_out
 from infonce_ref.backends._torch_unit import UnitRows
-from infonce_ref.contrast import Contrasted, MeanOf
+from infonce_ref.contrast import Contrasted, ContrastedMany, MeanOf
 from infonce_ref.link import softplus, softplus_link
 from infonce_ref.loss import Plan
 from infonce_ref.scores import Block, Pair, Rows
@@ -31,12 +35,14 @@ LARGEST_UNSHIFTED = {torch.float32: 40.0, torch.float64: 300.0}
 ORDINARY = (1e-3, 1e3)  # the largest norm of the rows, for the same reason
 
 
-def runs(rows: object) -> bool:
-    """Whether the tiles compute these rows: one positive each, the link a softplus, no bias."""
+def runs(rows: object, queries: int) -> bool:
+    """Whether the tiles compute these rows: one positive each, the link a softplus, no bias; or several, as above."""
     if isinstance(rows, UnitRows):
         return True
+    if has_pairs(rows):
+        return moderate(rows, queries)
     if isinstance(rows, MeanOf):
-        return runs(rows.one) and runs(rows.other)
+        return runs(rows.one, queries) and runs(rows.other, queries)
     if not isinstance(rows, Contrasted) or rows.level is not None:
         return False
     pair, blocks, link = rows.layout(0, 1)
@@ -59,7 +65,7 @@ def contrast(rows: Any, queries: int, block_size: int, weights: Tensor | None, g
         half = None if weights is None else weights / 2
         one = contrast(rows.one, queries, block_size, half, gradients)
         return (one + contrast(rows.other, queries, block_size, half, gradients)) / 2
-    tile = Tile(rows, queries, block_size, gradients)
+    tile = (ManyTile if isinstance(rows, ContrastedMany) else Tile)(rows, queries, block_size, gradients)
     spans = [(lo, min(lo + tile.rows_at_once, queries)) for lo in range(0, queries, tile.rows_at_once)]
     losses: Tensor = tile.tau.new_empty(queries)
 
@@ -328,3 +334,97 @@ def put_false(keep: Tensor, columns: Tensor, inside: bool) -> None:
     there = ((columns >= 0) & (columns < keep.shape[1]))[:, None]
     index = columns.clamp(0, keep.shape[1] - 1)[:, None]
     keep.scatter_(1, index, keep.gather(1, index) & ~there)
+
+
+# --- several positives -----------------------------------------------------------------------------------------------
+
+
+class Pairs:
+    """Who is a positive of whom."""
+
+    def __init__(self, positive: Tensor, like: Tensor) -> None:
+        self.places = torch.nonzero(positive.view(-1))[:, 0]
+        self.rows = self.places // max(positive.shape[1], 1)
+        counts = torch.bincount(self.rows, minlength=positive.shape[0])
+        self.some, self.count = counts > 0, counts.clamp(min=1).to(like.dtype)
+        self.zero = like.new_zeros(positive.shape[0])
+
+    def total(self, x: Tensor) -> Tensor:
+        return self.zero.index_add(0, self.rows, x)
+
+    def largest(self, x: Tensor) -> Tensor:
+        return self.zero.scatter_reduce(0, self.rows, x, "amax", include_self=False)
+
+    def each(self, x: Tensor) -> Tensor:
+        return x[self.rows]
+
+
+def moderate(rows: Any, queries: int) -> bool:
+    """Whether no exponential of a score, nor a ratio of two, comes near over- or underflow."""
+    anchors, keys = rows.layout(0, 0).block[:2]
+    if not readable(keys.values) or rows.tau.item() == 0:
+        return False
+    largest = of_keys = largest_norm(keys.values)
+    if anchors.name != keys.name:
+        parts = (rows.layout(lo, min(lo + 256, queries)).block.anchors.values for lo in range(0, queries, 256))
+        largest = max(largest_norm(part) for part in parts)
+    most = 2 * (largest * of_keys + abs(rows.margin.item())) / rows.tau.item()
+    limit: float = 2 * LARGEST_UNSHIFTED[keys.values.dtype]
+    return bool(0 <= most + math.log(len(keys.values) + 1) < limit)  # False for NaN
+
+
+class ManyTile:
+    """What the tiles of a pass have in common."""
+
+    def __init__(self, rows: ContrastedMany, queries: int, block_size: int, gradients: Gradients) -> None:
+        margin: Any = rows.margin
+        self.layout, self.tau, self.margin, self.gradients = rows.layout, rows.tau, margin, gradients
+        self.room = rows.layout(0, 0).block.keys.values[:0]
+        self.columns = columns_of(rows.layout(0, 0).block)
+        self.rows_at_once = min(queries, block_size, rows_at_once(self.room, self.columns))
+
+    def again(self, gradients: Gradients) -> ManyTile:
+        """The same with room of its own, for a thread."""
+        mine = copy(self)
+        mine.gradients, mine.room = gradients, self.room.new_empty((self.rows_at_once, self.columns))
+        return mine
+
+    def visit(self, lo: int, hi: int, weights: Tensor | None) -> Tensor:
+        """The losses of rows lo … hi − 1, and their gradients where they have weights."""
+        block, link, _ = self.layout(lo, hi)
+        assert block.positive is not None
+        assert block.keep is not None
+        anchors = block.anchors.values / self.tau
+        pairs = Pairs(block.positive, anchors)
+        x = torch.mm(anchors, block.keys.values.mT, out=self.room[: hi - lo])
+        at_positives = x.view(-1)[pairs.places] - self.margin / self.tau
+        x.exp_().masked_fill_(~block.keep, 0.0)
+        found = LINKS[link](torch, pairs, at_positives, x.sum(-1))
+        if weights is not None:
+            at_positives = pairs.each(weights) * found.gradient
+            x.mul_((weights * found.slope)[:, None])
+            x.view(-1)[pairs.places] = at_positives
+            self.pull(lo, hi, block, x, anchors, at_positives.sum() / self.tau)
+        losses: Tensor = found.losses
+        return losses
+
+    def pull(self, lo: int, hi: int, block: Block, x: Tensor, anchors: Tensor, of_positives: Tensor) -> None:
+        """Adds what x, which is ∂L/∂s, gives to everything."""
+        g = self.gradients
+        for rows in block[:2]:
+            if rows.name not in g.wanted:
+                g.leave_out(rows)
+        by_number = self.tau.new_zeros(())
+        if "temperature" in g.wanted or block.anchors.name in g.wanted:
+            to_anchors = torch.mm(x, block.keys.values).div_(self.tau)
+            by_number = of_positives * self.margin / self.tau - (anchors * to_anchors).sum()
+            if block.anchors.name in g.wanted:
+                g.of(block.anchors, lo, hi).add_(to_anchors)
+        if block.keys.name in g.wanted:
+            g.of(block.keys, lo, hi).addmm_(x.mT, anchors)
+        g.add_shared("temperature", by_number)
+        g.add_shared("margin", -of_positives)
+
+
+def largest_norm(x: Tensor) -> float:
+    return torch.linalg.vector_norm(x, dim=-1).max().item() if x.numel() else 0.0

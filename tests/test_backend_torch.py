@@ -222,6 +222,34 @@ def test_threads_are_those_of_the_calling_thread() -> None:
         torch.set_num_threads(before)
 
 
+@on("variant", ["out", "in", "sincere"])
+@on("threads", [1, 3])
+@on("more", [{}, {"mask": True}, {"keys": True}, {"mask": True, "keys": True, "margin": 0.2}, {"tau": 0.001}])
+def test_tiles_of_several_positives_are_the_reference(
+    variant: str, threads: int, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[sup-con.out] [sup-con.in] [sup-con.sincere] The reference's; it itself where scores could overflow."""
+    visits = []
+    monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: 16)
+    monkeypatch.setattr(_torch_threads, "threads_for", lambda like, scores: threads)
+    original = _torch_tiles.ManyTile.visit
+    monkeypatch.setattr(_torch_tiles.ManyTile, "visit", lambda *args: visits.append(args[1:3]) or original(*args))
+    x, k = normal(534, 70, 5), normal(535, 40, 5)
+    labels, others = (torch.arange(n) * n % m for n, m in ((70, 9), (40, 7)))
+    arrays = (x, labels, k, others) if "keys" in more else (x, labels)
+    mask = normal(536, 70, len(arrays[-1])) < 0.5 if "mask" in more else None
+    options = {"temperature": more.get("tau", 0.1), "candidate_mask": mask, "margin": more.get("margin", 0.0)}
+    for reduction in ("mean", "none"):
+        given = {**options, "variant": variant, "reduction": reduction}
+        expected = flat(infonce_ref.sup_con.value_and_grad(*arrays, **given))
+        same(flat(fast.sup_con.value_and_grad(*arrays, **given)), expected, rtol=1e-9, atol=1e-11)
+        leaf = k.clone().requires_grad_() if "keys" in more else x.clone().requires_grad_()
+        value = fast.sup_con(*(leaf if a is (k if "keys" in more else x) else a for a in arrays), **given)
+        (found,) = torch.autograd.grad(value.sum(), [leaf])
+        same((value, found), (expected[0], expected[2 if "keys" in more else 1]), rtol=1e-9, atol=1e-11)
+    assert set(visits) == (set() if "tau" in more else {(i, min(i + 16, 70)) for i in range(0, 70, 16)})
+
+
 def test_where_unshifted_sums_would_overflow_rows_are_shifted() -> None:
     """[rows.softplus] Differences up to ±2000 at τ = 0.001 and norms of 1e4 stay finite in float32."""
     q, k = normal(505, 9, 4, dtype=torch.float32), normal(506, 9, 4, dtype=torch.float32)
