@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,15 @@ def named(mutant: Mutant, search: Search) -> Named:
     return Named(mutant, sum(r.failed for r in report.results), diagnose(report, search=search))
 
 
+def all_named(mutants: Iterable[Mutant], tick: Callable[[str], None] = lambda _: None) -> Iterator[Named]:
+    """Loss by loss: what was asked of others of a loss is kept, and no more."""
+    for loss, some in groupby(sorted(mutants, key=lambda mutant: (mutant.loss, mutant.id)), lambda m: m.loss):
+        search = Search(loss)
+        for mutant in some:
+            yield named(mutant, search)
+            tick(mutant.id)
+
+
 def page(results: Sequence[Named]) -> str:
     """The results as a page of the documentation."""
     right = [result for result in results if result.right]
@@ -104,14 +114,8 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUT
     if not chosen or (options.write and options.only != "*"):
         sys.stderr.write(f"no mutant matches {options.only!r}\n" if not chosen else "--write needs all mutants\n")
         return 2
-    searches: dict[str, Search] = {}
-    results = []
     with progress(len(chosen)) as tick:
-        for mutant in sorted(chosen, key=lambda mutant: (mutant.loss, mutant.id)):
-            if mutant.loss not in searches:
-                searches = {mutant.loss: Search(mutant.loss)}  # what was asked of others of this loss is kept, no more
-            results.append(named(mutant, searches[mutant.loss]))
-            tick(mutant.id)
+        results = list(all_named(chosen, tick))
     right = sum(result.right for result in results)
     for result in results:
         if not result.right:
