@@ -200,7 +200,7 @@ def cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return ""
-    fields = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     family = f", family {fields['cpu family']} model {fields['model']}" if "cpu family" in fields else ""
     return fields.get("model name", "") + family
 

@@ -41,20 +41,21 @@ def child(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "-m", "tests.benchmarks.child"]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "cwd": ROOT, "text": True}
-        process = subprocess.Popen(command, **pipes)
-        try:
-            process.stdin.write(json.dumps(job))
-            process.stdin.close()
-            yield from (json.loads(line) for line in process.stdout if line.startswith("{"))
-            if process.wait():
-                errors.seek(0)
-                sys.stderr.write(errors.read())
-                how = f"killed by signal {-process.returncode}" if process.returncode < 0 else "raised an exception"
-                yield {"died": how}
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+        with subprocess.Popen(command, **pipes) as process:
+            assert process.stdin
+            assert process.stdout
+            try:
+                process.stdin.write(json.dumps(job))
+                process.stdin.close()
+                yield from (json.loads(line) for line in process.stdout if line.startswith("{"))
+            except BaseException:  # also where nobody listens any more
+                process.kill()
+                raise
+        if process.returncode:
+            errors.seek(0)
+            sys.stderr.write(errors.read())
+            how = f"killed by signal {-process.returncode}" if process.returncode < 0 else "raised an exception"
+            yield {"died": how}
 
 
 def described(point: Point, effort: Effort) -> dict[str, Any]:

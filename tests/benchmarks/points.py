@@ -97,5 +97,5 @@ def short() -> list[Point]:
     return [
         *(Point("one", loss, rows, 128) for loss in LOSSES for rows in sizes.get(loss, (256,))),
         Point("two", "info_nce", 256, 128),
-        *(Point("memory", "info_nce", rows, 128, name) for rows in (512, 1024) for name in ("numpy", "autograd")),
+        *(Point("memory", "info_nce", rows, 128, name) for rows in (1024, 2048) for name in ("numpy", "autograd")),
     ]
