@@ -41,6 +41,8 @@ CONTENDERS = {
     "numpy": Contender("infonce_ref, NumPy", "numpy", ALL),
     "torch": Contender("infonce_ref, PyTorch", "torch", ALL),
     "torch-learnt": Contender("infonce_ref, PyTorch, τ learnt", "torch", FLOOR, largest=8192),
+    "numpy-one-way": Contender("infonce_ref, NumPy, info_nce", "numpy", ("clip",)),
+    "torch-one-way": Contender("infonce_ref, PyTorch, info_nce", "torch", ("clip",)),
     "jax": Contender("infonce_ref, JAX", "jax", ALL),
     "reference": Contender("infonce_ref, the reference on NumPy", "numpy", ALL, largest=16384),
     "autograd": Contender("PyTorch autograd", "torch", (*PAIRS, "nt_xent"), 4),

@@ -92,6 +92,16 @@ def learnt(loss: str, x: Inputs) -> Loss:
     return lambda a, b: fast.info_nce(a, b, temperature=temperature)
 
 
+def one_way(loss: str, x: Inputs) -> Call:
+    """info_nce in turn with clip, whose loss it hasn't."""
+    call = differentiated(ours)("info_nce", x)
+
+    def without_loss() -> None:
+        call()
+
+    return without_loss
+
+
 def autograd(loss: str, x: Inputs) -> Loss:
     """What is written by hand: normalise, multiply, cross-entropy."""
     n, tau = len(x.a), x.temperature
@@ -175,6 +185,7 @@ def metric_learning_sup_con(loss: str, x: Inputs) -> Loss:
 
 BUILD: dict[str, Callable[[str, Inputs], Call]] = {
     "torch": differentiated(ours),
+    "torch-one-way": one_way,
     "torch-learnt": differentiated(learnt),
     "autograd": differentiated(autograd),
     "torch-dense": floor_dense,

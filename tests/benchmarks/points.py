@@ -49,6 +49,8 @@ class Point(NamedTuple):
                 left[name] = f"needs about {needs:.0f} GiB"
         if self.rows == LARGEST[0]:
             those = [name for name in those if name in OURS[:2]]
+        if self.part == "memory":
+            those = [name for name in those if not name.endswith("one-way")]
         return [n for n in those if n not in left and self.name in ("", n)], left
 
     def call(self, name: str) -> float:

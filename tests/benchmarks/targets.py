@@ -84,7 +84,7 @@ def at_any_size(figures: Figures, library: str, label: str) -> Iterator[Target]:
     sizes = [size for size in figures.sizes("one", "info_nce") if size[0] >= FEWEST]
     found, where = worst(sizes, over(library, "info_nce", "autograd", "info_nce"))
     yield Target(f"{label}, any N ≥ {FEWEST}: time over PyTorch autograd's", 1.1, found, where=where)
-    found, where = worst(sizes, over(library, "clip", library, "info_nce"))
+    found, where = worst(sizes, over(library, "clip", f"{library}-one-way", "clip"))
     yield Target(f"{label}, any N ≥ {FEWEST}: clip's time over info_nce's", 1.45, found, where=where)
     found, where = worst(sizes, over("lightly", "nt_xent", library, "nt_xent"), at_most=False)
     yield Target(f"{label}, any N ≥ {FEWEST}: lightly's time over nt_xent's", 3.0, found, at_most=False, where=where)
