@@ -72,7 +72,7 @@ PLOTS = {
 
 
 def drawn(plot: Plot, figures: Figures) -> Figure:
-    figure = Figure(figsize=(7, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, line in plot.lines(figures).items():
         contender = CONTENDERS[name]
@@ -89,9 +89,10 @@ def drawn(plot: Plot, figures: Figures) -> Figure:
     ticks = sorted({n for line in plot.lines(figures).values() for n, _ in line})
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="N", ylabel=plot.y, title=plot.title)
+    axes.set(xlabel="N", ylabel=plot.y)
+    figure.suptitle(plot.title)
     axes.grid(visible=True, linewidth=0.3)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
