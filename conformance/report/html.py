@@ -71,6 +71,7 @@ def summary(run: Run) -> dict[str, Any]:
         "met": run.met,
         "asked": len(run.scores),
         "worst": short(max((score.worst for score in run.scores.values() if score.worst is not None), default=None)),
+        "diagnosis": [visible(sentence) for sentence in run.diagnosis],
         "counts": [(status, counts[status]) for status in STATUSES if counts[status]],
         "about": [
             (name, visible(run.header.get(key, ""), one_line=True))

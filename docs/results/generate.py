@@ -88,6 +88,7 @@ def comparison() -> None:
     ]
     for report, name in zip(reports, ("infonce_ref:info_nce", "info_nce:InfoNCE", f"mutant {WRONG}"), strict=True):
         report.target = name
+        report.diagnose()
     (RESULTS / "comparison.html").write_text(page([run_of(report) for report in reports]), encoding="utf-8")
 
 

@@ -38,6 +38,7 @@ def wrong() -> Report:
     report = check_loss(implementations.doubled, profile="core,grad")
     report.target = "implementations:doubled"
     report.command = ("infonce-conformance", "run", "implementations:doubled", "--loss", "info_nce")
+    report.diagnose()
     return report
 
 
@@ -63,10 +64,11 @@ def result(i: int, status: str, **more: Any) -> dict[str, Any]:
     return {**known, "profile": "core", "level": "MUST", "dtype": "float32", "status": status, "r": None, **more}
 
 
-def made_up(*results: dict[str, Any], exit_code: int = 1, **header: Any) -> Run:
-    """A report of these results."""
+def made_up(*results: dict[str, Any], exit_code: int = 1, says: tuple[str, ...] = (), **header: Any) -> Run:
+    """A report of these results, with what its diagnosis says."""
     head = {"type": "header", "target": "a:b", "loss": "info_nce", "seed": 1, "required": ["core"], **header}
-    return from_lines([head, *results, {"type": "footer", "exit": exit_code}])
+    diagnosis = [{"says": [*says], "hypotheses": [], "checks": []}]
+    return from_lines([head, *results, {"type": "footer", "exit": exit_code, "diagnosis": diagnosis}])
 
 
 def of_each_status() -> Run:
@@ -93,7 +95,7 @@ def hostile() -> Run:
     ]
     odd = [result(9, "error", clauses=[text], profile=text, known=text) for text in EVIL]
     names = {"framework": EVIL[1], "resolved": EVIL[0], "versions": {EVIL[0]: EVIL[1]}, "command": ["run", EVIL[0]]}
-    return made_up(*results, *odd, target=EVIL[0] + EVIL[5], loss=EVIL[0], **names, vectors=EVIL[1], edition=EVIL[3])
+    return made_up(*results, *odd, says=EVIL, target=EVIL[0] + EVIL[5], loss=EVIL[0], **names, vectors=EVIL[1], edition=EVIL[3])
 
 
 def written(report: Report, path: Path) -> Path:

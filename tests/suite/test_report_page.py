@@ -445,6 +445,32 @@ def test_dark_and_light_follow_the_system_and_the_button(open_page: Open) -> Non
     assert page.inner_text("#theme") == "Theme: auto"
 
 
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_the_summary_says_what_the_mistake_is(size: tuple[int, int], open_page: Open) -> None:
+    """The diagnosis of the run that has one, under its name and before any check."""
+    page = open_page(size=size)
+    (found,) = page.locator(".summary .diagnosis").all_inner_texts()
+    says = reports.runs()[1].diagnosis
+    assert "'twice the loss'" in says[0]
+    assert found.split("\n")[0] == "Diagnosis of implementations:doubled"
+    assert all(sentence in found for sentence in says)
+    assert open_page("statuses").locator(".summary .diagnosis").count() == 0
+
+
+def test_a_narrow_summary_needs_no_scrolling(open_page: Open) -> None:
+    """Each number stands under the last with its name, wholly in sight."""
+    page = open_page(size=NARROW)
+    cells = page.locator(".summary tbody td")
+    assert cells.count() == 10
+    for cell in cells.all():
+        box = cell.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= NARROW[0]
+    table = page.locator(".summary .scroll")
+    assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
+    assert cells.nth(2).evaluate("e => getComputedStyle(e, '::before').content").startswith('"Its clauses met"')
+
+
 @pytest.mark.parametrize("size", [WIDE, (800, 900), NARROW, (320, 700)])
 @pytest.mark.parametrize("kind", ["both", "hostile"])
 def test_nothing_runs_over_the_side(kind: str, size: tuple[int, int], open_page: Open) -> None:
