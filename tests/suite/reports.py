@@ -95,7 +95,8 @@ def hostile() -> Run:
     ]
     odd = [result(9, "error", clauses=[text], profile=text, known=text) for text in EVIL]
     names = {"framework": EVIL[1], "resolved": EVIL[0], "versions": {EVIL[0]: EVIL[1]}, "command": ["run", EVIL[0]]}
-    return made_up(*results, *odd, says=EVIL, target=EVIL[0] + EVIL[5], loss=EVIL[0], **names, vectors=EVIL[1], edition=EVIL[3])
+    more = {**names, "vectors": EVIL[1], "edition": EVIL[3]}
+    return made_up(*results, *odd, says=EVIL, target=EVIL[0] + EVIL[5], loss=EVIL[0], **more)
 
 
 def written(report: Report, path: Path) -> Path:
