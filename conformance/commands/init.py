@@ -44,8 +44,14 @@ def add_parser(commands: Any) -> None:
     begin.add_argument("--framework", choices=tuple(INSTALL), default="numpy", help="default: %(default)s")
     begin.add_argument("--loss", default="info_nce", help="default: %(default)s")
     begin.add_argument("--reading", choices=READINGS, help="how the target reads explicit negatives")
-    begin.add_argument("--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS")
-    begin.add_argument("--const", type=constant, action="append", default=[], metavar="NAME=VALUE")
+    begin.add_argument(
+        "--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS",
+        help="a parameter under another name",
+    )
+    begin.add_argument(
+        "--const", type=constant, action="append", default=[], metavar="NAME=VALUE",
+        help="a parameter that is always the same",
+    )
     begin.add_argument("--force", action="store_true", help="overwrite what is there (but no known failures)")
     begin.set_defaults(function=init_command)
 

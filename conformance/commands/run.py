@@ -34,8 +34,14 @@ def add_parser(commands: Any) -> None:
         "--seed", type=seed, default=DEFAULT_SEED, help="of fresh problems: N or random (default: %(default)s)"
     )
     judge.add_argument("--reading", help=f"how explicit negatives are read: one or more of {', '.join(READINGS)}")
-    judge.add_argument("--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS")
-    judge.add_argument("--const", type=constant, action="append", default=[], metavar="NAME=VALUE")
+    judge.add_argument(
+        "--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS",
+        help="a parameter under another name",
+    )
+    judge.add_argument(
+        "--const", type=constant, action="append", default=[], metavar="NAME=VALUE",
+        help="a parameter that is always the same",
+    )
     judge.add_argument(
         "--timeout", type=float, default=20.0, metavar="S", help="seconds for one call (default: %(default)s)"
     )

@@ -65,6 +65,7 @@ def test_a_loss_without_gradients_conforms_to_what_it_has() -> None:
         (implementations.doubled, {"core"}),
         (implementations.constant, {"core"}),
         (implementations.not_a_number, {"core"}),
+        (implementations.echoes, {"core", "grad"}),
         (implementations.gradient_of_the_sum, {"grad"}),
         (implementations.vector_valued, {"core"}),
         (implementations.looks_up, {"core"}),
