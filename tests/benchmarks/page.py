@@ -240,7 +240,7 @@ def allowed(key: str, exact: float) -> float:
 
 def section_not_measured(figures: Figures) -> str:
     lines = [
-        f"- {CONTENDERS[name].label}: {why}: {', '.join(keys) if len(keys) < 8 else f'{len(keys)} points'}"
+        f"- {CONTENDERS[name].label}: {why}: {', '.join(keys) if len(keys) < 4 else f'{keys[0]} and {len(keys) - 1} more'}"
         for name, reasons in figures.left_out().items()
         for why, keys in reasons.items()
     ]

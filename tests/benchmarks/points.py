@@ -42,11 +42,10 @@ class Point(NamedTuple):
         those = [n for n, c in CONTENDERS.items() if self.loss in c.losses and self.rows <= c.largest]
         left = {}
         for name in those:
-            missing, needs = CONTENDERS[name].missing(), CONTENDERS[name].needs(self.loss, self.rows)
-            if missing:
+            if CONTENDERS[name].missing():
                 left[name] = "not installed"
-            elif needs > limit:
-                left[name] = f"needs about {needs:.0f} GiB"
+            elif CONTENDERS[name].needs(self.loss, self.rows) > limit:
+                left[name] = f"would need more than {limit:g} GiB"
         if self.rows == LARGEST[0]:
             those = [name for name in those if name in OURS[:2]]
         if self.part == "memory":
