@@ -240,7 +240,7 @@ def allowed(key: str, exact: float) -> float:
 
 def section_not_measured(figures: Figures) -> str:
     lines = [
-        f"- {CONTENDERS[name].label}: {why}: {', '.join(keys) if len(keys) < 4 else f'{keys[0]} and {len(keys) - 1} more'}"
+        f"- {CONTENDERS[name].label}: {why}: {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
         for name, reasons in figures.left_out().items()
         for why, keys in reasons.items()
     ]
