@@ -10,7 +10,7 @@ where the scores are more than one square, the squares are visited twice.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -64,11 +64,15 @@ class Exponentials:
         return h
 
 
-def total(parts: Iterable[Tensor]) -> Tensor:
-    """The sum of what the threads have added up, in place of the first."""
+T = TypeVar("T", Tensor, Tensor | None)
+
+
+def total(parts: Iterable[T]) -> T:
+    """The sum of what the threads have added up, in place of the first; None of nothing."""
     first, *others = parts
     for part in others:
-        first += part
+        if first is not None and part is not None:
+            first += part
     return first
 
 
@@ -85,52 +89,72 @@ class OneWay:
 
     def visit(self, weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, Totals]:
         """The losses and, with row weights, the gradients."""
-        q, k, n = self.q, self.k, self.q.shape[0]
+        q, k = self.q, self.k
         number = "temperature" in wanted
         scaled = q / self.tau
         positive = (scaled * k).sum(-1, keepdim=True).exp_()
-        to_q = torch.zeros_like(q) if weights is not None and (number or self.names[0] in wanted) else None
-        keys = weights is not None and self.names[1] in wanted
-        sides = spans(n, whole=1024)
-        sums = torch.zeros_like(positive)
-
-        def slope(lo: int, hi: int) -> Tensor:
-            """∂L/∂h of every negative of some rows."""
-            assert weights is not None
-            return weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi])
-
-        def work(rows: Sequence[Span]) -> Tensor:
-            exponentials = Exponentials(scaled, k, (0,), sides[0][1], len(sides) if keys else 1)
-            to_k = torch.zeros_like(k) if keys else k.new_zeros(())
-            for lo, hi in rows:
-                squares = [(Square(lo, hi, *columns), k[slice(*columns)]) for columns in sides]
-                held = []
-                for i, (square, others) in enumerate(squares):
-                    held.append(exponentials(square, i))
-                    sums[lo:hi] += held[-1].sum(-1, keepdim=True)
-                    if to_q is not None:
-                        to_q[lo:hi].addmm_(held[-1], others)
-                if keys:
-                    of_row = scaled[lo:hi] * slope(lo, hi)
-                    for (square, _), h in zip(squares, held, strict=True):
-                        own, which = square.place(h, 0)
-                        own.copy_(-sums[which, 0])
-                        to_k[square.left : square.right].addmm_(h.mT, of_row)
-            return to_k
-
-        to_k = total(shared_out(work, sides, q, n * n))
+        sides = spans(q.shape[0], whole=1024)
+        one, other = number or self.names[0] in wanted, self.names[1] in wanted
+        if len(sides) == 1:
+            sums, to_q, to_k = self.at_once(scaled, positive, weights, one, other)
+        else:
+            sums, to_q, to_k = self.by_squares(sides, scaled, positive, weights, one, other)
         z = (sums / positive)[:, 0]
         losses = torch.log1p(z)
         if weights is None:
             return losses, {}
-        if to_q is not None:
-            to_q.addcmul_(sums, k, value=-1).mul_(slope(0, n) / self.tau)
         return losses, {
             self.names[0]: no_room(q) if to_q is None else to_q,
-            self.names[1]: to_k if keys else no_room(k),
+            self.names[1]: no_room(k) if to_k is None else to_k,
             "temperature": (q * to_q).sum().div_(-self.tau) if number and to_q is not None else q.new_zeros(()),
             "margin": (weights * (z / (1 + z))).sum() / self.tau if "margin" in wanted else q.new_zeros(()),
         }
+
+    def at_once(
+        self, scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Σ_j e^{s_ij} of every row's negatives; with weights the gradients of q and k, if wanted."""
+        h = torch.mm(scaled, self.k.mT).exp_()
+        own = h.diagonal()
+        own.zero_()
+        sums = h.sum(-1, keepdim=True)
+        if weights is None:
+            return sums, None, None
+        own.copy_(-sums[:, 0])
+        slope = weights[:, None] / (positive + sums)  # ∂L/∂h of every negative
+        to_q = torch.mm(h, self.k).mul_(slope / self.tau) if one else None
+        return sums, to_q, torch.mm(h.mT, scaled * slope) if other else None
+
+    def by_squares(
+        self, sides: list[Span], scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The same. The squares of a row are held until its sum is known."""
+        k, sums = self.k, torch.zeros_like(positive)
+        to_q = torch.zeros_like(k) if weights is not None and one else None
+
+        def work(rows: Sequence[Span]) -> Tensor | None:
+            to_k = torch.zeros_like(k) if weights is not None and other else None
+            exponentials = Exponentials(scaled, k, (0,), sides[0][1], 1 if to_k is None else len(sides))
+            for lo, hi in rows:
+                held = []
+                for i, (left, right) in enumerate(sides):
+                    held.append(exponentials(Square(lo, hi, left, right), i))
+                    sums[lo:hi] += held[-1].sum(-1, keepdim=True)
+                    if to_q is not None:
+                        to_q[lo:hi].addmm_(held[-1], k[left:right])
+                if to_k is None or weights is None:
+                    continue
+                of_row = scaled[lo:hi] * (weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]))
+                for h, (left, right) in zip(held, sides, strict=True):
+                    if left == lo:
+                        h.diagonal().copy_(-sums[lo:hi, 0])
+                    to_k[left:right].addmm_(h.mT, of_row)
+            return to_k
+
+        to_k = total(shared_out(work, sides, k, k.shape[0] ** 2))
+        if to_q is not None and weights is not None:
+            to_q.addcmul_(sums, k, value=-1).mul_(weights[:, None] / ((positive + sums) * self.tau))
+        return sums, to_q, to_k
 
 
 class BothWays:
@@ -177,22 +201,22 @@ class BothWays:
         to_u = torch.zeros_like(u) if number or self.names[0] in wanted else None
         second = self.names[1] in wanted
 
-        def pull(part: Sequence[Span]) -> Tensor:
-            to_v = torch.zeros_like(v) if second else v.new_zeros(())
+        def pull(part: Sequence[Span]) -> Tensor | None:
+            to_v = torch.zeros_like(v) if second else None
             for x, h in squares(part) if not only else [(Square(0, n, 0, n), only[0])]:
                 h.mul_(by_row[x.lo : x.hi, None] + by_column[x.left : x.right])
                 own, which = x.place(h, 0)
                 own.copy_(of_positive[which])
                 if to_u is not None:
                     to_u[x.lo : x.hi].addmm_(h, v[x.left : x.right])
-                if second:
+                if to_v is not None:
                     to_v[x.left : x.right].addmm_(h.mT, u[x.lo : x.hi])
             return to_v
 
         to_v = total(shared_out(pull, sides, u, n * n))
         return losses, {
             self.names[0]: no_room(u) if to_u is None else to_u,
-            self.names[1]: to_v if second else no_room(v),
+            self.names[1]: no_room(v) if to_v is None else to_v,
             "temperature": (u * to_u).sum().div_(-self.tau) if number and to_u is not None else u.new_zeros(()),
             "margin": -of_positive.sum(),
         }
