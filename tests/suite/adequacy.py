@@ -20,7 +20,7 @@ from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.fresh import DEFAULT_SEED, fresh_questions
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.mutants import MUTANTS
-from tests.suite.adequacy_of_zoo import RECORD, section
+from tests.suite.adequacy_of_zoo import RECORD, read, section
 from tests.test_clauses import cited
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ tests name it; *mutants*: how many wrong implementations its vectors kill by two
     for clause, e in found.items():
         counts = " | ".join(str(len(x)) for x in (e.losses, e.vectors, e.fresh, e.tests, e.mutants))
         yield f"| `{clause}` | {counts} |"
-    yield from section(json.loads(RECORD.read_text(encoding="utf-8")))
+    yield from section(read(RECORD))
 
 
 def main() -> int:
