@@ -329,6 +329,7 @@ class WholeRow(Textbook):
     "A row without a negative is left out of the mean; by the definition its loss is 0 and counts.",
     means="a row without a negative left out of the mean",
     classes=("masks",),
+    single="only a mask leaves a row of a larger batch without negatives, in half precision too",
 )
 class RowNotCounted(Textbook):
     def mean(self, each: Array, weight: Array) -> Array:

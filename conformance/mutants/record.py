@@ -33,7 +33,7 @@ class Mutant:
     elsewhere: str = ""  # public code of another loss where it was; invented, where both are empty
     wrong_in: tuple[str, ...] = FULL  # the dtypes in which it must be caught; of the full ones, in no other
     classes: tuple[str, ...] = ()  # the classes of check that must catch it
-    single: str = ""  # why only one class can see it, where that is so
+    single: str = ""  # why only one class can see it in one of those dtypes, where that is so
 
     def __post_init__(self) -> None:
         unknown = {*self.classes} - {*CLASSES}

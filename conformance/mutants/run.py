@@ -91,9 +91,11 @@ class Result:
         for kind in mutant.classes:
             if not found[kind]:
                 yield f"{mutant.id} isn't caught by {kind}, as its record says"
-        if len(found) == 1 and not mutant.single:
-            yield f"{mutant.id} is caught by {', '.join(found)} alone, and its record gives no reason"
-        if len(found) > 1 and mutant.single:
+        classes = {dtype: {kill.kind for kill in self.kills if kill.dtype == dtype} for dtype in mutant.wrong_in}
+        alone = {dtype: kinds for dtype, kinds in classes.items() if len(kinds) == 1}
+        for dtype, kinds in alone.items() if not mutant.single else ():
+            yield f"{mutant.id} is caught in {dtype} by {', '.join(kinds)} alone, and its record gives no reason"
+        if mutant.single and not alone:
             yield f"{mutant.id} is caught by {', '.join(found)}, and its record says that only one class can"
 
 

@@ -150,6 +150,7 @@ class SquareFloor(Textbook):
     means="a floor of 1e-12 under the norm",
     seen="https://github.com/pytorch/pytorch/issues/184575",
     classes=("edges",),
+    single="zero and huge rows are edges, in half precision too",
 )
 class Floor(Textbook):
     def unit(self, x: Array) -> Array:
@@ -184,6 +185,7 @@ class ProductFloor(Textbook):
     means="norms from plain sums of squares",
     seen="info-nce-pytorch 0.1.4, as every package that calls torch.nn.functional.normalize",
     classes=("edges",),
+    single="rows so long or short are edges, in half precision too",
 )
 class Overflow(Textbook):
     def unit(self, x: Array) -> Array:

@@ -139,7 +139,7 @@ def test_a_pattern_that_matches_nothing_is_a_usage_error() -> None:
     ("mutant", "kinds", "fault"),
     [
         (right_one(), ("value",), "isn't caught by gradient"),
-        (replace(right_one(), classes=("value",)), ("value",), "value alone, and its record gives no reason"),
+        (replace(right_one(), classes=("value",)), ("value",), "by value alone, and its record gives no reason"),
         (replace(right_one(), single="why"), ("value", "gradient"), "says that only one class can"),
         (replace(right_one(), wrong_in=("float64",)), ("value", "gradient"), "is caught in float32"),
     ],
@@ -147,6 +147,18 @@ def test_a_pattern_that_matches_nothing_is_a_usage_error() -> None:
 def test_a_record_that_is_not_what_is_found_is_a_fault(mutant: Mutant, kinds: Sequence[str], fault: str) -> None:
     """A class that doesn't catch it, a single class without a reason, a reason too many, a dtype too many."""
     assert [f for f in result(mutant, *kinds).faults() if fault in f]
+
+
+def test_two_classes_are_asked_for_in_each_dtype() -> None:
+    """Value in float32 and gradients in float64 aren't two checks of different classes in either."""
+    every = result(right_one(), "value", "gradient").kills
+    kills = [kill for kill in every if (kill.kind == "value") == (kill.dtype == "float32")]
+    faults = list(Result(right_one(), tuple(kills)).faults())
+    assert [fault.split(" is caught in ")[1].split(",")[0] for fault in faults] == [
+        "float64 by gradient alone",
+        "float32 by value alone",
+    ]
+    assert list(Result(replace(right_one(), single="why"), tuple(kills)).faults()) == []
 
 
 def test_a_record_that_is_what_is_found_is_none() -> None:
