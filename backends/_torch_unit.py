@@ -4,7 +4,7 @@ underflow and no shift is needed: Z_i = Σ_j e^{s_ij − s_ii} is a row's sum ov
 What one exponential gives serves both directions, and the positive's own place, empty in the sum, takes its gradient:
 so one matrix G of ∂L/∂s is all there is to multiply with. The scores are cut into squares that stay in a processor's
 cache from one product to the next. clip and nt_xent need their sums, over rows and columns, before any of G is known:
-where the scores are more than one square, the squares are visited twice.
+the squares are visited twice, and computed twice where they are many.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Totals: TypeAlias = dict[str, Tensor]
 Span: TypeAlias = tuple[int, int]
 
 SIDE = 512  # of a square of scores
+HELD = 2**23  # scores: so many are held from the first visit to the second
 
 
 def spans(rows: int, whole: int) -> list[Span]:
@@ -170,22 +171,25 @@ class BothWays:
         positive = (scaled * v).sum(-1).exp_()
         sides = spans(n, whole=1024)
         rows = torch.zeros_like(positive)
-        only: list[Tensor] = []  # the square, where it is the only one
+        held: dict[Square, Tensor] = {}
+        hold = weights is not None and n * n <= HELD
 
         def squares(part: Sequence[Span]) -> Iterator[tuple[Square, Tensor]]:
-            exponentials = Exponentials(scaled, v, (0,), sides[0][1])
-            for lo, hi in part:
-                for left, right in sides:
-                    x = Square(lo, hi, left, right)
-                    yield x, exponentials(x)
+            those = [Square(*row, *column) for row in part for column in sides]
+            exponentials = Exponentials(scaled, v, (0,), sides[0][1], len(those) if hold else 1)
+            for i, x in enumerate(those):
+                yield x, exponentials(x, i)
+
+        def known(part: Sequence[Span]) -> Iterator[tuple[Square, Tensor]]:
+            return ((x, held[x]) for row in part for column in sides for x in [Square(*row, *column)])
 
         def sums(part: Sequence[Span]) -> Tensor:
             columns = torch.zeros_like(positive)
             for x, h in squares(part):
                 rows[x.lo : x.hi] += h.sum(-1)
                 columns[x.left : x.right] += h.sum(0)
-                if len(sides) == 1:
-                    only.append(h)
+                if hold:
+                    held[x] = h
             return columns
 
         columns = total(shared_out(sums, sides, u, n * n)) / positive
@@ -203,7 +207,7 @@ class BothWays:
 
         def pull(part: Sequence[Span]) -> Tensor | None:
             to_v = torch.zeros_like(v) if second else None
-            for x, h in squares(part) if not only else [(Square(0, n, 0, n), only[0])]:
+            for x, h in known(part) if hold else squares(part):
                 h.mul_(by_row[x.lo : x.hi, None] + by_column[x.left : x.right])
                 own, which = x.place(h, 0)
                 own.copy_(of_positive[which])
@@ -239,18 +243,19 @@ class Views:
         positive = (scaled[:n] * u[n:]).sum(-1).exp_().repeat(2)
         sides = spans(rows, whole=512)
         squares = [Square(*row, *column) for i, row in enumerate(sides) for column in sides[i:]]
-        only: list[Tensor] = []  # the square, where it is the only one
+        held: dict[Square, Tensor] = {}
+        hold = weights is not None and rows * n <= HELD
 
         def sums(part: Sequence[Square]) -> Tensor:
             z = torch.zeros_like(positive)
-            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1])
-            for x in part:
-                h = exponentials(x)
+            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], len(part) if hold else 1)
+            for i, x in enumerate(part):
+                h = exponentials(x, i)
                 z[x.lo : x.hi] += h.sum(-1)
                 if x.left > x.lo:
                     z[x.left : x.right] += h.sum(0)
-                if len(squares) == 1:
-                    only.append(h)
+                if hold:
+                    held[x] = h
             return z
 
         z = total(shared_out(sums, squares, u, rows * n)) / positive
@@ -264,9 +269,9 @@ class Views:
 
         def pull(part: Sequence[Square]) -> Tensor:
             to_u = torch.zeros_like(u)
-            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1]) if not only else lambda x: only[0]
+            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], 0 if hold else 1)
             for x in part:
-                h = exponentials(x).mul_(slope[x.lo : x.hi, None] + slope[x.left : x.right])
+                h = (held[x] if hold else exponentials(x)).mul_(slope[x.lo : x.hi, None] + slope[x.left : x.right])
                 for offset in (n, -n):
                     own, which = x.place(h, offset)
                     own.copy_(of_positive[which])

@@ -179,12 +179,14 @@ def test_several_tiles_are_the_reference(
 @on("loss", PLAIN)
 @on("wanted", [("query",), ("positive_key",), ("query", "positive_key")])
 @on("threads", [2, 3])
+@on("held", [0, 2**23])
 def test_tiles_in_threads_are_the_reference(
-    loss: str, wanted: tuple[str, ...], threads: int, monkeypatch: pytest.MonkeyPatch
+    loss: str, wanted: tuple[str, ...], threads: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """[stream.block] [call.repeatable] Tiles in several threads: the reference's numbers, the same bits every time."""
     seen = []
     monkeypatch.setattr(_torch_unit, "spans", lambda n, whole: [(i, min(i + 16, n)) for i in range(0, n, 16)])
+    monkeypatch.setattr(_torch_unit, "HELD", held)
     monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: 16)
     monkeypatch.setattr(_torch_threads, "threads_for", lambda like, scores: seen.append(scores) or threads)
     sides = [normal(531, 70, 5), normal(532, 70, 5)]
