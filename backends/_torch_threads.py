@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -47,23 +47,30 @@ def shared_out(work: Callable[[Sequence[T]], R], tiles: Sequence[T], like: Tenso
 
 @cache
 def pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that stay: the linear algebra keeps room for every thread it has seen."""
-    return ThreadPoolExecutor(threads, "infonce-tiles", initializer=alone)
+    """Threads that stay, for the linear algebra keeps room for every thread it has seen; each works alone.
+
+    `set_num_threads` sets the calling thread's number and the one that new threads start with. That is set back once
+    all are there, by a thread that has no other use.
+    """
+    with starting:
+        others = in_a_new_thread(torch.get_num_threads)
+        workers = ThreadPoolExecutor(threads, "infonce-tiles", initializer=alone)
+        all_there = threading.Barrier(threads)
+        list(workers.map(lambda _: all_there.wait(), range(threads)))
+        in_a_new_thread(partial(torch.set_num_threads, others))
+    return workers
+
+
+def alone() -> None:
+    """From now on this thread's operations use no other thread."""
+    torch.get_num_threads()  # the first question takes over the number for new threads: later it would undo the 1
+    torch.set_num_threads(1)
+
+
+def in_a_new_thread(call: Callable[[], R]) -> R:
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pool.cache_clear)  # a child process has none of its parent's threads
-
-
-def alone() -> None:
-    """From now on this thread's operations use no other thread.
-
-    `set_num_threads` sets the calling thread's number, and the one that new threads start with: that is set back, by a
-    thread that has no other use.
-    """
-    with starting:
-        others = torch.get_num_threads()
-        torch.set_num_threads(1)
-        setter = threading.Thread(target=torch.set_num_threads, args=(others,))
-        setter.start()
-        setter.join()
