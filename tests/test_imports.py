@@ -46,7 +46,7 @@ def reference_may(path: Path, name: str) -> bool:
 def backend_may(path: Path, name: str) -> bool:
     """backends: the reference, the library that the file is named for, and no other; __init__.py none at all.
 
-    NumPy's may ask threadpoolctl, if it is there, how many threads the linear algebra has.
+    PyTorch's may work on its processor's memory by NumPy, which is installed wherever the reference is. NumPy's may ask threadpoolctl, if it is there, how many threads the linear algebra has.
     """
     if within(name, "infonce_ref"):
         return not within(name, "infonce_ref.conformance")
@@ -54,7 +54,8 @@ def backend_may(path: Path, name: str) -> bool:
         return True
     library = path.stem.removeprefix("_").split("_")[0]  # _torch.py, _torch_tiles.py
     threads = library == "numpy" and within(name, "threadpoolctl")
-    return standard(name) or threads or within(name, "array_api_compat", library)
+    numpy = library == "torch" and within(name, "numpy")
+    return standard(name) or threads or numpy or within(name, "array_api_compat", library)
 
 
 def suite_may(path: Path, name: str) -> bool:
