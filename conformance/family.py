@@ -165,6 +165,14 @@ LOSSES: Mapping[str, Loss] = _losses(
         ("query", "positive_key"),
         similarities=("dot",),
     ),
+    Loss(
+        "matryoshka",  # of info_nce: the loss that is summed over prefixes of the embeddings
+        ("query", "positive_key"),
+        ("negative_keys", "candidate_mask", "sample_weight"),
+        ("query", "positive_key", "negative_keys", "temperature", "margin"),
+        options={"weights": None},
+        required=("dims",),
+    ),
 )
 
-IN_BATCH_OR_NOT = ("info_nce", "triplet")  # the losses that have in_batch_negatives
+IN_BATCH_OR_NOT = ("info_nce", "triplet", "matryoshka")  # the losses that have in_batch_negatives

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,6 +85,7 @@ ARRAYS: Mapping[str, Callable[[Draw], Arrays]] = {
     "siglip": two("image", "text"),
     "triplet": two("query", "positive_key"),
     "n_pair": two("query", "positive_key"),
+    "matryoshka": two("query", "positive_key"),
 }
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -105,7 +107,15 @@ def plain(
     if known.similarities == ("dot",):
         fields["similarity"] = "dot"
     temperature = d.temperature(low, high) if "temperature" in known.scalars else 1.0
-    return Problem(d.dtype, arrays or ARRAYS[loss](d), temperature, loss=loss, **{**fields, **more})
+    arrays = arrays or ARRAYS[loss](d)
+    if loss == "matryoshka":
+        fields["options"] = {"dims": dims(d, arrays["query"].shape[1])}
+    return Problem(d.dtype, arrays, temperature, loss=loss, **{**fields, **more})
+
+
+def dims(d: Draw, width: int) -> list[int]:
+    """One to three lengths in any order; a length may come twice."""
+    return [d.size(1, width) for _ in range(d.size(1, 3))]
 
 
 # --- what else each is asked -----------------------------------------------------------------------------------------
@@ -145,6 +155,9 @@ def own_kinds(loss: str) -> Iterator[Drawn]:
         yield "hard-negatives", "negatives", 2, hard_clip
     if loss == "triplet":
         yield "own", "negatives", 2, own_triplet
+    if loss == "matryoshka":
+        yield "weights", "variants", 2, weighted_dims
+        yield "own", "negatives", 2, own_matryoshka
     if loss == "info_nce_from_logits":
         yield "index", "variants", 2, indexed
 
@@ -190,6 +203,18 @@ def own_triplet(d: Draw) -> Problem:
     n, width = arrays["query"].shape
     arrays["negative_keys"] = d.normal(n, d.size(1, 3), width)
     return plain("triplet", d, arrays=arrays, in_batch_negatives=False)
+
+
+def weighted_dims(d: Draw) -> Problem:
+    p = plain("matryoshka", d)
+    weights = d.rounded([d.source.uniform(0.125, 2.0) for _ in p.option("dims")])
+    return replace(p, options={**p.options, "weights": weights.tolist()})
+
+
+def own_matryoshka(d: Draw) -> Problem:
+    arrays = two("query", "positive_key")(d)
+    n, width = arrays["query"].shape
+    return plain("matryoshka", d, arrays={**arrays, "negative_keys": d.normal(n, d.size(1, 3), width)})
 
 
 def indexed(d: Draw) -> Problem:

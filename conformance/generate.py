@@ -26,7 +26,7 @@ from mpmath import mp
 from infonce_ref.conformance.bounds import BoundTooLoose, Level, bound
 from infonce_ref.conformance.cases import candidates, core, edges, errors, variants
 from infonce_ref.conformance.cases.case import Case, Cases, outputs
-from infonce_ref.conformance.cases.family import bags, labels, pairs, queries, views
+from infonce_ref.conformance.cases.family import bags, labels, nested, pairs, queries, views
 from infonce_ref.conformance.intact import identity
 from infonce_ref.conformance.oracle import agree, definition, second
 from infonce_ref.conformance.problem import FORMATS
@@ -46,6 +46,7 @@ CLASSES: Mapping[str, Mapping[str, Cases]] = {
     **queries.CLASSES,
     **bags.CLASSES,
     **labels.CLASSES,
+    **nested.CLASSES,
 }
 FILES: Mapping[str, tuple[str, str]] = {
     f"{loss}/{kind}.json": (loss, kind) for loss, classes in CLASSES.items() for kind in classes

@@ -89,7 +89,7 @@ class Adapter:
     def _call(self, problem: Problem, values: dict[str, Any], wanted: list[str]) -> tuple[Any, dict[str, Any]]:
         target, library = self.target, self.library
         method = None
-        if wanted and not library.autodiff and hasattr(target.function, "value_and_grad"):
+        if wanted and not library.autodiff and target.gives_gradients:
             method = "value_and_grad"
 
         def call(everything: Mapping[str, Any]) -> Any:

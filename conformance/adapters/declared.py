@@ -83,7 +83,7 @@ def form(problem: Mapping[str, Any]) -> Form:
 
 
 def _is_number(name: str, value: Any) -> bool:
-    return name in SCALARS or (isinstance(value, int | float) and not isinstance(value, bool))
+    return name in SCALARS or (isinstance(value, int | float | list) and not isinstance(value, bool))
 
 
 def _optional(values: Any) -> tuple[str, ...] | None:

@@ -17,6 +17,7 @@ from typing import Any
 from infonce_ref.conformance.adapters.declare import READINGS, Declaration, declaration_of
 from infonce_ref.conformance.family import IN_BATCH_OR_NOT, LOSSES, SCALARS
 from infonce_ref.conformance.problem import Problem
+from infonce_ref.losses.info_nce import info_nce
 
 # The two sides of a contrast, whatever a loss calls them.
 LEFT = (
@@ -61,6 +62,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "sigma": ("sigma",),
     "variant": ("variant",),
     "symmetric": ("symmetric",),
+    "dims": ("dims", "dimensions", "matryoshka_dims", "nesting_list", "nested_dims"),
+    "weights": ("weights", "matryoshka_weights", "relative_importance"),
     "sample_weight": ("sample_weight", "sample_weights"),
     "reduction": ("reduction",),
 }
@@ -149,7 +152,7 @@ class Slots:
 
     def __str__(self) -> str:
         shown = {name: _in_words(role) for role, name in self.roles.items()}
-        shown.update({name: repr(value) for name, value in self.constants.items()})
+        shown.update({name: "info_nce" if x is info_nce else repr(x) for name, x in self.constants.items()})
         order = [*(n for n in self.signature.parameters if n in shown), *shown]
         return "(" + ", ".join(f"{name}={shown[name]}" for name in dict.fromkeys(order)) + ")"
 
@@ -195,7 +198,7 @@ class Target:
 
     name: str
     function: Any
-    construct: Slots | None  # where the target is a class: its constructor
+    construct: Slots | None  # where the target is a class, or makes a loss of a loss: its constructor
     call: Slots
     declaration: Declaration = field(default_factory=Declaration)
     loss: str = "info_nce"
@@ -207,6 +210,11 @@ class Target:
     def temperature_role(self) -> str | None:
         """What the target takes the temperature as; None where the loss has none."""
         return next((role for role in TEMPERATURES if self.has(role)), None)
+
+    @property
+    def gives_gradients(self) -> bool:
+        """Whether it, or what it makes, may have a `value_and_grad` that is to be called for them."""
+        return hasattr(self.function, "value_and_grad") or _makes_a_loss(self.function, self.loss)
 
     @property
     def resolved(self) -> str:
@@ -279,7 +287,7 @@ class Target:
             positional, named = self.construct.bind(values)
             function = function(*positional, **named)
         if method is not None:
-            function = getattr(function, method)
+            function = getattr(function, method, function)
         positional, named = self.call.bind(values)
         return lambda: function(*positional, **named)
 
@@ -304,7 +312,12 @@ def resolve(
         raise Unusable(f"{function!r} can't be called")
     if name is None:
         name = target if isinstance(target, str) else str(getattr(function, "__name__", type(function).__name__))
-    construct, signature = None, _call_signature(function)
+    construct = None
+    if _makes_a_loss(function, loss):
+        signature = _signature(info_nce)
+        construct = _slots(_signature(function), known, mapping, {**const, "loss": info_nce})
+    else:
+        signature = _call_signature(function)
     if inspect.isclass(function):
         construct = _slots(_signature(function), known, mapping, const)
     call = _slots(signature, known, mapping, const)
@@ -314,6 +327,14 @@ def resolve(
     resolved = Target(name, function, construct, call, declaration, loss)
     _complain(resolved, mapping, const)
     return resolved
+
+
+def _makes_a_loss(function: Any, loss: str) -> bool:
+    """Whether it is a function from a loss, and dims, to a nested loss: it is given the reference's info_nce."""
+    if loss != "matryoshka" or inspect.isclass(function) or hasattr(function, "forward"):
+        return False
+    parameters = _signature(function).parameters
+    return "loss" in parameters and not any(role_of(name, LOSSES[loss].arrays) for name in parameters)
 
 
 def _call_signature(function: Any) -> inspect.Signature:

@@ -32,17 +32,20 @@ class TextWire:
     def request(self, request: Mapping[str, Any]) -> bytes:
         """`ask`, id, loss, dtype; then words and arrays, each list counted."""
         problem = request["problem"]
-        words, numbers = _split(problem)
+        words, numbers, lists = _split(problem)
         words["want"] = ",".join(dict.fromkeys(["loss", *request["want"]]))
         tokens = ["ask", request["id"], problem["loss"], problem["dtype"]]
         tokens += [str(len(words)), *(token for pair in words.items() for token in pair)]
-        tokens += [str(len(problem["arrays"]) + len(numbers))]
+        tokens += [str(len(problem["arrays"]) + len(numbers) + len(lists))]
         known = LOSSES[problem["loss"]]
         for name in sorted(problem["arrays"], key=(*known.arrays, *known.optional).index):
             array = problem["arrays"][name]
             tokens += [name, array["dtype"], *_shape(array["shape"]), *_numbers(array)]
         for name, (dtype, value) in numbers.items():
             tokens += [name, dtype, "0", digits(value)]
+        for name, values in lists.items():
+            whole = all(type(value) is int for value in values)
+            tokens += [name, "int64" if whole else "float64", *_shape([len(values)]), *map(digits, values)]
         return " ".join(tokens).encode() + b"\n"
 
     def reply(self, line: bytes) -> dict[str, Any] | None:
@@ -76,10 +79,13 @@ def word(text: str) -> str:
 # --- requests ------------------------------------------------------------------------------------------------------
 
 
-def _split(problem: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, tuple[str, float]]]:
-    """What a problem has beside arrays: words, and numbers with their dtypes."""
+def _split(
+    problem: Mapping[str, Any],
+) -> tuple[dict[str, str], dict[str, tuple[str, float]], dict[str, list[float]]]:
+    """What a problem has beside arrays: words, numbers with their dtypes, lists of numbers."""
     words: dict[str, str] = {}
     numbers: dict[str, tuple[str, float]] = {}
+    lists: dict[str, list[float]] = {}
     plain = {key: value for key, value in problem.items() if key not in ("loss", "dtype", "arrays", "options")}
     for name, value in {**plain, **problem.get("options", {})}.items():
         if name in SCALARS and isinstance(value, str):
@@ -88,9 +94,11 @@ def _split(problem: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, tuple[
             numbers[name] = ("bool", float(value))
         elif isinstance(value, int | float):
             numbers[name] = ("float64", float(value))
+        elif isinstance(value, list):
+            lists[name] = value
         else:
             words[name] = word("none" if value is None else str(value))
-    return words, numbers
+    return words, numbers, lists
 
 
 def _shape(shape: Sequence[int]) -> list[str]:

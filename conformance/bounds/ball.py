@@ -109,6 +109,22 @@ def added(parts: Sequence[Ball]) -> Ball:
     return Ball(*(sum(getattr(part, name) for part in parts) for name in ("value", "size", "radius")))
 
 
+def weighted_sum(weights: Sequence[Any], parts: Sequence[Ball], rounding: Rounding) -> Ball:
+    """Σ w b, in any order; an entry counts the parts that it isn't exactly 0 in."""
+    terms = [weighted(mpf(w), part, rounding) for w, part in zip(weights, parts, strict=True)]
+    whole = added(terms)
+    count = np.asarray(sum((np.asarray(part.size) != 0).astype(int) for part in terms)).astype(object)
+    more = rounding.gamma(np.where(count > 1, count - 1, 0)) * whole.size
+    return replace(whole, radius=whole.radius + more)
+
+
+def weighted(weight: mpf, ball: Ball, rounding: Rounding) -> Ball:
+    """A number times a ball, exactly 0 where either is; a power of two loses nothing but what underflows."""
+    lost = mpf(0) if abs(mp.frexp(weight)[0]) == mpf("0.5") else rounding.unit
+    size = weight * ball.size
+    return Ball(weight * ball.value, size, weight * ball.radius + lost * size + rounding.eta).where(size != 0)
+
+
 def joined(parts: Sequence[Ball], axis: int) -> Ball:
     """Balls side by side."""
     return Ball(

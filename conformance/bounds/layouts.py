@@ -207,7 +207,7 @@ def sup_con(problem: Problem) -> list[Direction]:
 
 
 LAYOUTS: Mapping[str, Callable[[Problem], list[Direction]]] = {
-    **dict.fromkeys(("info_nce", "triplet", "n_pair"), info_nce),
+    **dict.fromkeys(("info_nce", "triplet", "n_pair", "matryoshka"), info_nce),
     **dict.fromkeys(("nt_xent", "dcl", "debiased", "hard_negative"), two_views),
     "info_nce_from_logits": from_logits,
     "clip": clip,

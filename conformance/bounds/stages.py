@@ -140,20 +140,21 @@ def spread(cotangent: Ball, at: Direction, block: Block, columns: slice, tables:
 
 
 def scores_pullback(
-    cotangents: list[Ball], directions: list[Direction], tables: Tables, rounding: Rounding
+    cotangents: list[Ball], directions: list[Direction], tables: Tables, rounding: Rounding, copies: int = 1
 ) -> dict[str, list[Ball]]:
     """Cotangents of every table's rows: a part for each side of each block on which the table stands.
 
-    A row's sums run over all pairs in which it stands, on both sides and in both directions, in any order.
+    A row's sums run over all pairs in which it stands, on both sides and in both directions, in any order; in every
+    one of the `copies` that are added up.
     """
     terms = {name: np.zeros((*table.value.shape[:-1], 1), dtype=object) for name, table in tables.items()}
     for at in directions:
         for block, columns in spans(at, tables):
             if block.right is not None:
                 _, count = met(at, block, columns, tables)
-                terms[block.left] += count.sum(axis=1)[:, None]
+                terms[block.left] += copies * count.sum(axis=1)[:, None]
                 own = tables[block.right].value.ndim == 3
-                terms[block.right] += count[:, :, None] if own else count.sum(axis=0)[:, None]
+                terms[block.right] += copies * (count[:, :, None] if own else count.sum(axis=0)[:, None])
 
     found: dict[str, list[Ball]] = {}
     for cotangent, at in zip(cotangents, directions, strict=True):

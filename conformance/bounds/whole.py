@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from mpmath import mp, mpf
 
 from infonce_ref.conformance.bounds import others, rows, stages
-from infonce_ref.conformance.bounds.ball import Array, Ball, Rounding, added, exact, joined, product, total
+from infonce_ref.conformance.bounds.ball import (
+    Array,
+    Ball,
+    Rounding,
+    added,
+    exact,
+    joined,
+    product,
+    total,
+    weighted_sum,
+)
 from infonce_ref.conformance.bounds.layouts import Direction, directions
 from infonce_ref.conformance.bounds.rows import Row, Rule, Scored
 from infonce_ref.conformance.family import KINDS
@@ -33,6 +45,7 @@ TEXTBOOK: Mapping[str, Rule] = {
     "hard_negative": others.debiased,
     "siglip": others.sigmoids,
     "triplet": others.hinge,
+    "matryoshka": rows.usual_rows,
 }
 SOFTPLUS = (
     "info_nce",
@@ -44,6 +57,7 @@ SOFTPLUS = (
     "n_pair",
     "mil_nce",
     "sup_con sincere",
+    "matryoshka",
 )
 PRECISE: Mapping[str, Rule] = {**dict.fromkeys(SOFTPLUS, rows.softplus_rows), "soft_nce": rows.precise_targets}
 
@@ -69,6 +83,13 @@ def rule_of(problem: Problem, level: Level) -> Rule:
 
 def _bound(problem: Problem, target: Format, rule: Rule) -> dict[str, np.ndarray]:
     rounding = Rounding(mpf(target.compute_unit), mpf(target.compute_tiny))
+    loss, gradients = (nested if problem.loss == "matryoshka" else alone)(problem, rounding, rule)
+    radii = {"loss": np.asarray(loss.radius + rounding.eta, dtype=object)}
+    return radii | {name: stages.store(*gradients[name], target) for name in problem.differentiable}
+
+
+def alone(problem: Problem, rounding: Rounding, rule: Rule, copies: int = 1) -> tuple[Ball, Parted]:
+    """The loss and its gradients; of `copies` of it that are added up, in which sums may run over all at once."""
     plan = directions(problem)
     inputs = read(problem, plan)
     tables = embed(problem, inputs, rounding)
@@ -77,21 +98,49 @@ def _bound(problem: Problem, target: Format, rule: Rule) -> dict[str, np.ndarray
     factors = stages.row_weights(problem.sample_weight, counted(problem, plan), problem.reduction == "mean", rounding)
     losses = stages.entries_of([row.loss for row in found], plan, len(factors.value), rounding)
     terms = sum(len(np.unique(at.entry)) for at in plan)
-    loss = stages.reduce_entries(losses, factors, problem.reduction != "none", terms, rounding)
+    loss = stages.reduce_entries(losses, factors, problem.reduction != "none", copies * terms, rounding)
 
     by_logits = [rows_pullback(row.gradient, factors, at, rounding) for row, at in zip(found, plan, strict=True)]
     by_sims = by_logits
     if "temperature" in problem.differentiable:
         by_sims = [stages.divide_pullback(each, mpf(problem.temperature), rounding) for each in by_logits]
-    by_tables = stages.scores_pullback(by_sims, plan, tables, rounding)
+    by_tables = stages.scores_pullback(by_sims, plan, tables, rounding, copies)
     gradients = {
-        "temperature": by_temperature(given, found, by_logits, factors, tables),
-        "margin": by_margin(given, by_sims),
+        "temperature": by_temperature(given, found, by_logits, factors, tables, copies),
+        "margin": by_margin(given, by_sims, copies),
         **by_biases(problem, given[0], by_logits[0]),
         **embed_pullback(problem, inputs, tables, by_tables, rounding),
     }
-    radii = {"loss": np.asarray(loss.radius + rounding.eta, dtype=object)}
-    return radii | {name: stages.store(*gradients[name], target) for name in problem.differentiable}
+    return loss, gradients
+
+
+def nested(problem: Problem, rounding: Rounding, rule: Rule) -> tuple[Ball, Parted]:
+    """The weighted sum of a loss of prefixes: whatever has no part in a prefix has an exact 0 from it."""
+    dims = problem.option("dims")
+    weights = problem.option("weights") or [1.0] * len(dims)
+    found = [alone(prefix(problem, d), rounding, rule, len(dims)) for d in dims]
+    loss = weighted_sum(weights, [part for part, _ in found], rounding)
+    gradients: Parted = {}
+    for name in problem.differentiable:
+        pad = partial(padded, problem.arrays[name].shape if name in problem.arrays else ())
+        parts = [gradient[name] for _, gradient in found]
+        uses = [mpf(w) * pad(x) for w, (_, each) in zip(weights, parts, strict=True) for x in each]
+        gradients[name] = weighted_sum(weights, [ball.map(pad) for ball, _ in parts], rounding), uses
+    return loss, gradients
+
+
+def prefix(problem: Problem, d: int) -> Problem:
+    """The same of the first d coordinates of every embedding."""
+    arrays = {name: x[..., :d] if KINDS[name] == "embedding" else x for name, x in problem.arrays.items()}
+    return replace(problem, arrays=arrays)
+
+
+def padded(shape: Sequence[int], gradient: Array) -> Array:
+    """The gradient by whole rows; one by a scalar as it is."""
+    if not shape:
+        return gradient
+    zeros = np.full((*shape[:-1], shape[-1] - gradient.shape[-1]), mpf(0), dtype=object)
+    return np.concatenate([gradient, zeros], axis=-1)
 
 
 # ---------------------------------------------------------------------------------------------- from rows to logits
@@ -172,12 +221,17 @@ def rows_pullback(gradient: Ball, factors: Ball, at: Direction, rounding: Roundi
 
 
 def by_temperature(
-    given: Sequence[Scored], found: Sequence[Row], by_logits: Sequence[Ball], factors: Ball, tables: dict[str, Ball]
+    given: Sequence[Scored],
+    found: Sequence[Row],
+    by_logits: Sequence[Ball],
+    factors: Ball,
+    tables: dict[str, Ball],
+    copies: int,
 ) -> Parts:
     """From all logits, or differences of logits, and from the floors."""
     problem, rounding, temperature = given[0].problem, given[0].rounding, mpf(given[0].problem.temperature)
     anchors = {block.left for each in given for block in each.at.blocks}
-    terms = max(sum(each.at.terms() for each in given), sum(problem.arrays[name].size for name in anchors))
+    terms = copies * max(sum(each.at.terms() for each in given), sum(problem.arrays[name].size for name in anchors))
     parts: list[Ball] = []
     uses: list[Array] = []
     for each, row, cotangent in zip(given, found, by_logits, strict=True):
@@ -207,10 +261,11 @@ def differences(logits: Ball, reference: Array, rounding: Rounding) -> Ball:
     return Ball(value, abs(value), logits.radius + chosen.radius + rounding.unit * abs(value) + rounding.eta)
 
 
-def by_margin(given: Sequence[Scored], by_sims: Sequence[Ball]) -> Parts:
+def by_margin(given: Sequence[Scored], by_sims: Sequence[Ball], copies: int) -> Parts:
     """Minus the sum of the positives' cotangents."""
     positives = [cotangent[each.at.positive] for each, cotangent in zip(given, by_sims, strict=True)]
-    return -total(joined(positives, axis=0), given[0].rounding), [part.value.sum() for part in positives]
+    count = copies * sum(part.value.size for part in positives)
+    return -total(joined(positives, axis=0), given[0].rounding, count), [part.value.sum() for part in positives]
 
 
 def by_biases(problem: Problem, given: Scored, by_logits: Ball) -> Parted:

@@ -77,6 +77,7 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
     "siglip": ("siglip.rows", "scale.bias"),
     "triplet": ("triplet.rows",),
     "n_pair": ("n-pair.rows",),
+    "matryoshka": ("matryoshka.sum",),
 }
 MASKS: Mapping[str, str] = {
     "clip": "clip.mask",

@@ -435,6 +435,35 @@ def hinge(given: Given, rows: Tensor, negative: Tensor, positive: Tensor) -> Ent
     return Entries(sums / sizes, counted)
 
 
+def matryoshka(given: Given) -> Entries:
+    """A sum of row losses, in or against the order of dims; or the rows' losses side by side, times the weights."""
+    dims, width = given.number("dims"), given["query"].shape[1]
+    weights = given.number("weights") or [1.0] * len(dims)
+    parts = list(zip(weights, dims, strict=True))
+    if given.order.form == 2:
+        rows = torch.stack([info_nce(Cut.of(given, d)).losses for d in dims], 1)
+        return Entries((rows * torch.tensor(weights, dtype=rows.dtype)).sum(1))
+    total = torch.zeros(len(given["query"]), dtype=given.computed)
+    for w, d in parts if given.order.form == 0 else parts[::-1]:
+        total = total + w * info_nce(given if d == width else Cut.of(given, d)).losses
+    return Entries(total)
+
+
+@dataclass
+class Cut(Given):
+    """The first coordinates of every embedding."""
+
+    length: int = 0
+
+    @classmethod
+    def of(cls, given: Given, length: int) -> Cut:
+        return cls(given.problem, given.order, given.leaves, given.computed, length)
+
+    def __getitem__(self, name: str) -> Any:
+        found = super().__getitem__(name)
+        return found if found is None or ARGUMENT_KINDS.get(name) != "embedding" else found[..., : self.length]
+
+
 FUNCTIONS: dict[str, Callable[[Given], Entries]] = {
     **dict.fromkeys(("info_nce", "triplet", "n_pair"), info_nce),
     **dict.fromkeys(("debiased", "hard_negative"), debiased),
@@ -448,6 +477,7 @@ FUNCTIONS: dict[str, Callable[[Given], Entries]] = {
     "soft_nce": soft_nce,
     "sup_con": sup_con,
     "siglip": siglip,
+    "matryoshka": matryoshka,
 }
 
 
@@ -545,6 +575,7 @@ PRECISE_ORDERS: dict[str, Order] = {
 }
 PRECISE_LOSSES = (
     "info_nce", "info_nce_from_logits", "clip", "nt_xent", "moco", "gte", "mil_nce", "soft_nce", "sup_con", "n_pair",
+    "matryoshka",
 )  # fmt: skip
 
 
@@ -634,6 +665,11 @@ def problem_of(loss: str, kind: str, seed: int, dtype: str = "float32") -> Probl
         arrays |= {"query": left, "positive_key": right}
         if loss == "moco":
             arrays["queue"] = rng.standard_normal((5, dim))
+        if loss == "matryoshka":
+            options["dims"] = [dim, *(int(d) for d in rng.integers(1, dim + 1, int(rng.integers(1, 4))))][::-1]
+            if extras:
+                arrays["negative_keys"] = rng.standard_normal((rows, 2, dim))
+                options["weights"] = zoo.rounded(rng.uniform(0.1, 3, len(options["dims"])), dtype).tolist()
         if loss == "triplet" and extras:
             arrays["negative_keys"] = rng.standard_normal((rows, 2, dim))
         if loss == "info_nce":
@@ -877,6 +913,18 @@ def hardest_target(given: Given) -> Entries:
     return soft_nce(replace_problem(given, arrays={**given.problem.arrays, "targets": hard}))
 
 
+def normalised_once(given: Given) -> Entries:
+    """Rows normalised whole, then cut."""
+    unit = {name: given[name] / given[name].norm(dim=-1, keepdim=True) for name in ("query", "positive_key")}
+    dot = replace_problem(Given(given.problem, given.order, {**given.leaves, **unit}, given.computed), similarity="dot")
+    return matryoshka(dot)
+
+
+def last_coordinates(given: Given) -> Entries:
+    turned = {name: given[name].flip(-1) for name in ("query", "positive_key")}
+    return matryoshka(Given(given.problem, given.order, {**given.leaves, **turned}, given.computed))
+
+
 def mean_over_pairs(problem: Problem) -> float:
     return 1 / problem.rows
 
@@ -927,4 +975,9 @@ WRONG: dict[tuple[str, str], tuple[str, Callable[[Problem], Outputs]]] = {  # th
     ("triplet", "squared"): ("benign", computed_by(squared_hinge)),
     ("triplet", "margin's sign"): ("benign", lambda p: asked(margin=-p.margin)(p)),
     ("n_pair", "cosine"): ("benign", asked(similarity="cosine")),
+    ("matryoshka", "mean over dims"): ("benign", scaled(lambda p: 1 / len(p.option("dims")))),
+    ("matryoshka", "whole rows alone"): ("benign", lambda p: asked(options={"dims": [max(p.option("dims"))]})(p)),
+    ("matryoshka", "weights ignored"): ("extras", lambda p: asked(options={"dims": p.option("dims")})(p)),
+    ("matryoshka", "normalised once"): ("benign", computed_by(normalised_once)),
+    ("matryoshka", "last coordinates"): ("benign", computed_by(last_coordinates)),
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from infonce_ref.conformance.bounds import BoundTooLoose, Level, bound
-from infonce_ref.conformance.family import LOSSES
+from infonce_ref.conformance.family import KINDS, LOSSES
 from infonce_ref.conformance.oracle.definition import evaluate
 from infonce_ref.conformance.problem import FORMATS, Problem
 
@@ -152,7 +153,7 @@ def test_not_every_loss_promises_relative_accuracy(loss: str) -> None:
         bound(family_zoo.problem_of(loss, "benign", 0), FORMATS["float32"], "precise")
 
 
-@pytest.mark.parametrize("loss", ["info_nce", "clip", "nt_xent", "moco", "gte", "mil_nce", "n_pair"])
+@pytest.mark.parametrize("loss", ["info_nce", "clip", "nt_xent", "moco", "gte", "mil_nce", "n_pair", "matryoshka"])
 def test_precise_bounds_are_relative(loss: str) -> None:
     """However small the loss, its precise bound in float32 is less than 1e-3 of it; the usual form's isn't."""
     problem = tiny(loss)
@@ -173,7 +174,23 @@ def tiny(loss: str) -> Problem:
     if loss == "n_pair":
         arrays = {name: 8 * x for name, x in arrays.items()}
         return Problem("float32", arrays, 1.0, loss=loss, similarity="dot")
-    return Problem("float32", arrays, 0.03125, loss=loss)
+    options = {"dims": [4, 4], "weights": [0.5, 3.0]} if loss == "matryoshka" else {}
+    return Problem("float32", arrays, 0.03125, loss=loss, options=options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_one_dimension_has_the_bound_of_its_prefix(dtype: str) -> None:
+    """matryoshka of one dimension with a weight of 1 has info_nce's bound of the prefix: nothing is lost in adding.
+
+    Gradients have the other losses' allowance for a positive's that is minus the sum of the others: a few per cent.
+    """
+    nested = replace(family_zoo.problem_of("matryoshka", "extras-masks", SEED, dtype), options={"dims": [2]})
+    cut = {name: x[..., :2] if KINDS[name] == "embedding" else x for name, x in nested.arrays.items()}
+    wanted = bound(replace(nested, loss="info_nce", options={}, arrays=cut), FORMATS[dtype])
+    for name, radius in bound(nested, FORMATS[dtype]).items():
+        found = radius[..., :2] if KINDS.get(name) == "embedding" else radius
+        ratio = found.astype(float) / wanted[name].astype(float)
+        assert np.all((ratio > 1 - 1e-12) & (ratio < (1 + 1e-12 if name == "loss" else 1.25)))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -4,6 +4,7 @@ from infonce_ref.conformance.mutants.family import (  # noqa: F401  importing th
     bags,
     everywhere,
     labels,
+    nested,
     pairs,
     queries,
     views,

@@ -1,7 +1,8 @@
 """The first oracle: every loss in mpmath, straight from its definition.
 
 `candidates` says which pairs of rows are positives and negatives, `formulas` what a row's logits give, `similarity`
-what two rows give, `losses` which loss is made of what. Here they are put together, in as many digits as it takes.
+what two rows give, `losses` which loss is made of what, `nested` what prefixes of rows add up to. Here they are put
+together, in as many digits as it takes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from mpmath import mp
 
 from infonce_ref.conformance.oracle import SIGNIFICANT, SMALLEST, Answer
-from infonce_ref.conformance.oracle.definition import similarity
+from infonce_ref.conformance.oracle.definition import nested, similarity
 from infonce_ref.conformance.oracle.definition.candidates import Pair, Row
 from infonce_ref.conformance.oracle.definition.formulas import Term
 from infonce_ref.conformance.oracle.definition.losses import LOSSES
@@ -41,6 +42,8 @@ def evaluate(problem: Problem, digits: int | None = None) -> Answer:
 
 def solve(problem: Problem, digits: int) -> Answer:
     """Loss and gradients in `digits` digits, as computed."""
+    if problem.loss == "matryoshka":
+        return nested.summed(problem, [(w, solve(part, digits)) for w, part in nested.parts(problem)], digits)
     with mp.workdps(digits):
         loss, entries = LOSSES[problem.loss], LOSSES[problem.loss].entries(problem)
         call = similarity.read(problem, entries)
@@ -110,6 +113,8 @@ def enough_digits(problem: Problem) -> int:
     as the smallest share, or a product of such, so that the spread of a row's logits decides. Shares that leave every
     answer below 10^SMALLEST, even over a subnormal temperature and norm, needn't be resolved.
     """
+    if problem.loss == "matryoshka":
+        return max(enough_digits(part) for _, part in nested.parts(problem))
     with mp.workdps(30):
         loss, entries = LOSSES[problem.loss], LOSSES[problem.loss].entries(problem)
         call = similarity.read(problem, entries)

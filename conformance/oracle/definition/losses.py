@@ -181,4 +181,5 @@ LOSSES: Mapping[str, Loss] = {
     "siglip": Loss(candidates.siglip, plain(formulas.paired), reach=paired_reach),
     "triplet": Loss(candidates.info_nce, hinge, with_a_negative, hinge_reach),
     "n_pair": Loss(candidates.info_nce, plain(formulas.bag)),
+    "matryoshka": Loss(candidates.info_nce, plain(formulas.bag)),  # of every part: `nested`
 }

@@ -107,6 +107,15 @@ def gte(s: Scores) -> Losses:
         )
 
 
+def matryoshka(s: Scores) -> Losses:
+    """Every row's Σ_m w_m −log(…), each of the first d_m entries of the rows: what follows them isn't looked at."""
+    dims = s.problem.option("dims")
+    given = s.problem.option("weights") or [1.0] * len(dims)
+    weights = [exact(f"weights[{m}]", float(w)) for m, w in enumerate(given)]
+    for parts in zip(*(info_nce(s.cut(d)) for d in dims), strict=True):
+        yield total(part.times(w) for part, w in zip(parts, weights, strict=True) if part is not None)
+
+
 # --- the positive not in the denominator, or the negatives reweighted ------------------------------
 
 
@@ -302,5 +311,6 @@ LOSSES: Mapping[str, Callable[[Scores], Losses]] = {
         siglip,
         triplet,
         n_pair,
+        matryoshka,
     )
 }

@@ -20,10 +20,17 @@ Key = tuple[str, *tuple[int, ...]]  # a row: its argument and where it stands th
 class Scores:
     """The numbers of a problem, each made when first asked for; and which exponentials have been added up."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, length: int | None = None) -> None:
         self.problem = problem
+        self.length = length  # how many entries of each row are looked at
         self.made: dict[Key, Sequence[Dual]] = {}
         self.added: list[tuple[Decimal, Decimal]] = []  # the least and the greatest exponent of each sum
+
+    def cut(self, length: int) -> Scores:
+        """The scores of shorter rows; what they add up is noted here."""
+        shorter = Scores(self.problem, length)
+        shorter.added = self.added
+        return shorter
 
     # --- numbers -------------------------------------------------------------------------------
 
@@ -58,7 +65,7 @@ class Scores:
     def given(self, key: Key) -> Sequence[Dual]:
         """A row of an argument as it is."""
         name, *place = key
-        return [self.entry(name, *place, d) for d in range(self.problem.arrays[name].shape[-1])]
+        return [self.entry(name, *place, d) for d in range(self.problem.arrays[name].shape[-1])[: self.length]]
 
     def row(self, key: Key) -> Sequence[Dual]:
         """A row of an argument as the similarity wants it."""
