@@ -46,7 +46,8 @@ def reference_may(path: Path, name: str) -> bool:
 def backend_may(path: Path, name: str) -> bool:
     """backends: the reference, the library that the file is named for, and no other; __init__.py none at all.
 
-    PyTorch's may work on its processor's memory by NumPy, which is installed wherever the reference is. NumPy's may ask threadpoolctl, if it is there, how many threads the linear algebra has.
+    PyTorch's may work on its processor's memory by NumPy, which is installed wherever the reference is; NumPy's may ask
+    threadpoolctl, if it is there, how many threads the linear algebra has.
     """
     if within(name, "infonce_ref"):
         return not within(name, "infonce_ref.conformance")
