@@ -35,6 +35,7 @@ PAIR = {"query": (N, D), "positive_key": (N, D)}
 VIEWS = {"view_a": (N, D), "view_b": (N, D)}
 IMAGES = {"image": (N, D), "text": (N, D)}
 DOCUMENTS = {"query": (N, D), "document": (N, D)}
+NESTED = {"query": (N, 4), "positive_key": (N, 4)}
 BAGS = {"query": (N, D), "positive_bags": (N, 2, D)}
 TARGETS = [[0.5, 0.25, 0.25, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0.125, 0.125, 0.25, 0.25, 0.25]]
 SOFT = {"query": (N, D), "keys": (5, D), "targets": TARGETS}
@@ -105,6 +106,14 @@ SPECIAL: Mapping[str, Mapping[str, Problem]] = {
         "both": make("triplet", 36, PAIR | {"negative_keys": (2, D)}, margin=0.5, similarity="dot", **UNIT),
     },
     "n_pair": {"plain": make("n_pair", 37, PAIR, similarity="dot", **UNIT)},
+    "matryoshka": {
+        "plain": make("matryoshka", 41, NESTED, {"dims": [2, 4]}),
+        "weighted": make("matryoshka", 42, NESTED, {"dims": [4, 1, 3], "weights": [0.5, 2.0, 0.25]}, margin=0.25),
+        "dot": make("matryoshka", 43, NESTED, {"dims": [3, 1]}, similarity="dot"),
+        "own": make("matryoshka", 44, NESTED | {"negative_keys": (N, 2, 4)}, {"dims": [2, 2]}, in_batch_negatives=False),
+        "shared": make("matryoshka", 45, NESTED | {"negative_keys": (3, 4)}, {"dims": [3, 4], "weights": [1.0, 0.0]}),
+        "one dimension": make("matryoshka", 46, NESTED, {"dims": [4]}),
+    },
     "info_nce_from_logits": {
         "plain": make("info_nce_from_logits", 38, {"logits": (N, 6)}),
         "index": make("info_nce_from_logits", 39, {"logits": (N, 6), "positive_index": [5, 0, 0, 3]}, margin=0.25),

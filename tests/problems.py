@@ -123,7 +123,14 @@ def arguments(p: Problem, library: Library, dtype: str) -> tuple[dict[str, Any],
     names = [*known.scalars, "reduction"]
     names += ["similarity"] if len(known.similarities) > 1 else []
     names += ["in_batch_negatives"] if p.loss in IN_BATCH_OR_NOT else []
-    return arrays, {name: getattr(p, name) for name in names} | dict(p.options)
+    return arrays, {name: getattr(p, name) for name in names} | ({} if p.loss == "matryoshka" else dict(p.options))
+
+
+def reference(p: Problem, module: Any = infonce_ref) -> Any:
+    """The loss that a problem asks for; what matryoshka's options say is said when it is made."""
+    if p.loss == "matryoshka":
+        return module.matryoshka(module.info_nce, **p.options)
+    return getattr(module, p.loss)
 
 
 def outputs(library: Library, loss: Any, grad: Any) -> dict[str, np.ndarray]:
@@ -134,8 +141,7 @@ def outputs(library: Library, loss: Any, grad: Any) -> dict[str, np.ndarray]:
 
 def value_and_grad(p: Problem, library: Library, dtype: str, **more: Any) -> dict[str, np.ndarray]:
     arrays, options = arguments(p, library, dtype)
-    loss = getattr(infonce_ref, p.loss)
-    return outputs(library, *library.run(loss.value_and_grad, arrays, options | more))
+    return outputs(library, *library.run(reference(p).value_and_grad, arrays, options | more))
 
 
 def ratio(computed: np.ndarray, exact: np.ndarray, limit: np.ndarray) -> float:

@@ -34,7 +34,7 @@ from infonce_ref.conformance.family import LOSSES
 from infonce_ref.queue import KeyQueue
 from tests.families import CASES, D, N, bounds_of, exact_answer, mask
 from tests.libraries import FULL, LIBRARIES, Library
-from tests.problems import arguments, grid, outputs, ratio, value_and_grad, worst
+from tests.problems import arguments, grid, outputs, reference, ratio, value_and_grad, worst
 
 on = pytest.mark.parametrize
 RNG = np.random.default_rng(301)
@@ -54,7 +54,7 @@ def test_loss_and_gradients_are_exact_within_the_bound(
     [debiased.rows] [debiased.floor] [hard-negative.rows] [moco.queue] [gte.rows] [gte.mask] [mil-nce.rows]
     [mil-nce.symmetric] [mil-nce.mask] [soft-nce.rows] [sup-con.positives] [sup-con.self] [sup-con.keys] [sup-con.out]
     [sup-con.in] [sup-con.sincere] [sup-con.none] [siglip.rows] [scale.bias] [triplet.rows] [triplet.none] [n-pair.rows]
-    [logits.rows]
+    [logits.rows] [matryoshka.sum]
     """
     got = value_and_grad(CASES[case], library, dtype)
     conforms(worst(got, exact_answer(case), bounds_of(case, dtype, flushing=library.name == "jax")))
@@ -91,7 +91,7 @@ def test_half_precision_is_storage(library: Library, case: str, dtype: str, conf
 def test_pullback_of_a_cotangent_weights_the_entries(numpy_library: Library, case: str, block_size: int | None) -> None:
     """[reduction.none] [reduction.sum] The pullback of "none" takes a cotangent a row: twice 1 is twice the sum's."""
     arrays, options = arguments(CASES[case], numpy_library, "float64")
-    loss = getattr(infonce_ref, CASES[case].loss)
+    loss = reference(CASES[case])
     values, pullback = loss.vjp(**arrays, **{**options, "reduction": "none"}, block_size=block_size)
     total, expected = loss.value_and_grad(**arrays, **{**options, "reduction": "sum"})
     doubled = outputs(numpy_library, np.sum(values), pullback(np.full_like(values, 2.0)))
@@ -107,7 +107,7 @@ def differentiable(case: str, library: Library) -> tuple[dict[str, Any], Callabl
         n: arrays.pop(n) if n in arrays else library.array(np.asarray(options.pop(n)), "float64")
         for n in p.differentiable
     }
-    return moving, partial(getattr(infonce_ref, p.loss), **arrays, **options)
+    return moving, partial(reference(p), **arrays, **options)
 
 
 @on("case", [c for c in CASES if "zero rows" not in c and "weight 0" not in c])
@@ -157,7 +157,7 @@ def test_torch_second_derivatives(case: str) -> None:
         with LIBRARIES["numpy"]() as plain:
             arguments_ = {n: (x + step * direction[n]).detach().numpy() for n, x in moving.items()}
             _, fixed = differentiable(case, plain)
-            grads = getattr(infonce_ref, CASES[case].loss).value_and_grad(**arguments_, **fixed.keywords)[1]
+            grads = reference(CASES[case]).value_and_grad(**arguments_, **fixed.keywords)[1]
             return {n: np.asarray(getattr(grads, n)) for n in names}
 
     h = 2.0**-12
@@ -190,7 +190,7 @@ def test_shapes_and_dtypes_are_known_without_numbers(meta: Library, case: str) -
     """[call.shape] [dtype.result] On torch's meta device, without numbers, results have their shapes and dtypes."""
     p = CASES[case]
     arrays, options = arguments(p, meta, "float32")
-    loss = getattr(infonce_ref, p.loss)
+    loss = reference(p)
     for value, grad in (
         loss.value_and_grad(**arrays, **options),
         loss.value_and_grad(**arrays, **options, block_size=3),

@@ -122,7 +122,8 @@ def weighted(weight: mpf, ball: Ball, rounding: Rounding) -> Ball:
     """A number times a ball, exactly 0 where either is; a power of two loses nothing but what underflows."""
     lost = mpf(0) if abs(mp.frexp(weight)[0]) == mpf("0.5") else rounding.unit
     size = weight * ball.size
-    return Ball(weight * ball.value, size, weight * ball.radius + lost * size + rounding.eta).where(size != 0)
+    live = weight * (ball.size + ball.radius) != 0  # a difference may be 0, and its size, and its error not
+    return Ball(weight * ball.value, size, weight * ball.radius + lost * size + rounding.eta).where(live)
 
 
 def joined(parts: Sequence[Ball], axis: int) -> Ball:

@@ -15,6 +15,7 @@ import infonce_ref
 from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.mutants import MUTANTS, Mutant, run
+from infonce_ref.conformance.mutants.family.nested import Nested
 from infonce_ref.conformance.mutants.family.textbook import TEXTBOOKS
 from infonce_ref.conformance.mutants.record import FULL
 from infonce_ref.conformance.mutants.run import Kill, Result
@@ -27,7 +28,7 @@ FAMILY_SAMPLE = (
     "logits.index-wraps", "mil-nce.directions-joined", "moco.enqueued-first", "n-pair.l2", "nt-xent.self-included",
     "siglip.mean-over-pairs", "soft-nce.relative-entropy", "sup-con.positive-rows", "triplet.kink-half",
 )  # fmt: skip
-BY_THE_BOOK: dict[str, type[Steps]] = {"info_nce": Textbook, **TEXTBOOKS}
+BY_THE_BOOK: dict[str, type[Steps]] = {"info_nce": Textbook, "matryoshka": Nested, **TEXTBOOKS}
 
 
 def right_one(name: str = "right", loss: str = "info_nce") -> Mutant:
@@ -78,6 +79,9 @@ def test_every_loss_has_wrong_implementations_of_its_own(loss: str) -> None:
 def test_a_mutant_is_called_as_its_loss_is(loss: str) -> None:
     """The textbook's parameters are the public function's; only how rows are visited is the reference's own."""
     public = set(inspect.signature(getattr(infonce_ref, loss)).parameters) - {"block_size"}
+    if loss == "matryoshka":  # made of info_nce, which has more
+        public = {*LOSSES[loss].arrays, *LOSSES[loss].optional, *LOSSES[loss].scalars, "dims", "weights", "reduction"}
+        public |= {"similarity", "in_batch_negatives"}
     function = next(mutant.function for mutant in MUTANTS if mutant.loss == loss)
     assert set(inspect.signature(function).parameters) == public
 

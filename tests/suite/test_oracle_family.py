@@ -48,9 +48,10 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "siglip": {"image": (N, D), "text": (N, D)},
     "triplet": {"query": (N, D), "positive_key": (N, D)},
     "n_pair": {"query": (N, D), "positive_key": (N, D)},
+    "matryoshka": {"query": (N, D), "positive_key": (N, D)},
 }
 MASKS = {
-    **dict.fromkeys(("info_nce", "triplet", "clip", "siglip", "n_pair"), (N, N)),
+    **dict.fromkeys(("info_nce", "triplet", "clip", "siglip", "n_pair", "matryoshka"), (N, N)),
     **dict.fromkeys(("nt_xent", "dcl", "debiased", "hard_negative"), (2 * N, 2 * N)),
     "info_nce_from_logits": (N, K),
     "gte": (N, 4 * N),
@@ -101,6 +102,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "triplet": ("triplet", {}),
     "triplet, own": ("triplet", {"negative_keys": (N, M, D), "columns": M, "in_batch_negatives": False}),
     "n_pair": ("n_pair", {"similarity": "dot"}),
+    "matryoshka": ("matryoshka", {"options": {"dims": [2, 3]}}),
+    "matryoshka, weights": ("matryoshka", {"options": {"dims": [3, 1, 3], "weights": [0.5, 2.0, 0.25]}}),
+    "matryoshka, own": (
+        "matryoshka",
+        {"negative_keys": (N, M, D), "columns": M, "in_batch_negatives": False, "options": {"dims": [2]}},
+    ),
 }
 
 

@@ -588,6 +588,12 @@ DIFFERENTIATED: dict[str, dict[str, Any]] = {
     "siglip": {"image": few(30, 2, 2), "text": few(31, 2, 2), "bias": -1.5},
     "triplet": {"query": few(32, 2, 2), "positive_key": few(33, 2, 2), "margin": 2.5, "tau": 1.0},
     "n_pair": {"query": few(34, 2, 2), "positive_key": few(35, 2, 2), "tau": 1.0},
+    "matryoshka": {
+        "query": few(36, 2, 3),
+        "positive_key": few(37, 2, 3),
+        "dims": [2, 3, 1],
+        "weights": [0.5, 2.0, 1.0],
+    },
 }
 
 

@@ -249,6 +249,7 @@ class OwnLengths(Textbook):
     "matryoshka.unchecked",
     "dims and weights aren't checked: a slice that is too long is cut, a list that is too short ends the sum.",
     means="bad dims and weights computed with",
+    seen="https://github.com/huggingface/sentence-transformers/pull/2593",
     wrong_in=("float32",),
     classes=("errors",),
     single="everything sound is right; only input that must be refused sees it",
