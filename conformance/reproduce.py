@@ -148,7 +148,7 @@ def call_for(resolved: str, problem: Problem) -> ast.Call | None:
         return None
     if not isinstance(call, ast.Call) or not is_plain(call):
         return None
-    given = {*problem.arrays, *scalars(problem), "log"}
+    given = {*problem.arrays, *scalars(problem), "log", "info_nce"}
     for part in (call, call.func):  # of a class, its constructor too
         if isinstance(part, ast.Call):
             part.keywords = [word for word in part.keywords if names_in(word.value) <= given]
@@ -200,6 +200,9 @@ def imports(library: Library, target: str, call: ast.Call) -> str:
         lines += ['jax.config.update("jax_enable_x64", True)']
     lines += ['sys.path.insert(0, "")']
     lines += [f"from {module} import {attribute.partition('.')[0]}" if found else f"# import {name} here"]
+    words = [word.value for part in (call, call.func) if isinstance(part, ast.Call) for word in part.keywords]
+    if any("info_nce" in names_in(word) for word in words):  # the loss that a nested one is made of
+        lines += ["from infonce_ref import info_nce"]
     return "\n".join(lines)
 
 

@@ -36,6 +36,7 @@ VIEWS = {"view_a": (N, D), "view_b": (N, D)}
 IMAGES = {"image": (N, D), "text": (N, D)}
 DOCUMENTS = {"query": (N, D), "document": (N, D)}
 NESTED = {"query": (N, 4), "positive_key": (N, 4)}
+OWN_NESTED = NESTED | {"negative_keys": (N, 2, 4)}
 BAGS = {"query": (N, D), "positive_bags": (N, 2, D)}
 TARGETS = [[0.5, 0.25, 0.25, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0.125, 0.125, 0.25, 0.25, 0.25]]
 SOFT = {"query": (N, D), "keys": (5, D), "targets": TARGETS}
@@ -110,7 +111,7 @@ SPECIAL: Mapping[str, Mapping[str, Problem]] = {
         "plain": make("matryoshka", 41, NESTED, {"dims": [2, 4]}),
         "weighted": make("matryoshka", 42, NESTED, {"dims": [4, 1, 3], "weights": [0.5, 2.0, 0.25]}, margin=0.25),
         "dot": make("matryoshka", 43, NESTED, {"dims": [3, 1]}, similarity="dot"),
-        "own": make("matryoshka", 44, NESTED | {"negative_keys": (N, 2, 4)}, {"dims": [2, 2]}, in_batch_negatives=False),
+        "own": make("matryoshka", 44, OWN_NESTED, {"dims": [2, 2]}, in_batch_negatives=False),
         "shared": make("matryoshka", 45, NESTED | {"negative_keys": (3, 4)}, {"dims": [3, 4], "weights": [1.0, 0.0]}),
         "one dimension": make("matryoshka", 46, NESTED, {"dims": [4]}),
     },

@@ -34,7 +34,7 @@ from infonce_ref.conformance.family import LOSSES
 from infonce_ref.queue import KeyQueue
 from tests.families import CASES, D, N, bounds_of, exact_answer, mask
 from tests.libraries import FULL, LIBRARIES, Library
-from tests.problems import arguments, grid, outputs, reference, ratio, value_and_grad, worst
+from tests.problems import arguments, grid, outputs, ratio, reference, value_and_grad, worst
 
 on = pytest.mark.parametrize
 RNG = np.random.default_rng(301)

@@ -254,6 +254,20 @@ def queue_and_batch(problem: Problem) -> list[Term] | None:
     return [Term(as_loss(problem, "info_nce", names), names={"negative_keys": "queue"})]
 
 
+def weighted_by(share: Callable[[list[float]], list[float]]) -> Rewrite:
+    """Other weights of the dimensions, from those that are given or 1 each."""
+
+    def rewrite(problem: Problem) -> list[Term] | None:
+        given = problem.option("weights") or [1.0] * len(problem.option("dims"))
+        return [Term(replace(problem, options={**problem.options, "weights": share(given)}))] if sum(given) else None
+
+    return rewrite
+
+
+def longest_alone(problem: Problem) -> list[Term]:
+    return [Term(replace(problem, options={"dims": [max(problem.option("dims"))]}))]
+
+
 VIEWS = ("view_a", "view_b")
 SIDES = ("image", "text")
 TWO_WAY = "the mean of both directions, CLIP's loss"
@@ -337,6 +351,14 @@ RELATIVES: Mapping[str, tuple[tuple[str, str, Rewrite], ...]] = {
         ("relative.cosine", "InfoNCE of cosines at temperature 1", of_pair("info_nce", PAIR, similarity="cosine")),
         ("direction.other", "the other direction, from key to query", other_direction),
         ("direction.mean", "the mean of both directions", directions(0.5)),
+    ),
+    "matryoshka": (
+        ("relative.mean", "the mean over the dimensions", weighted_by(lambda w: [x / len(w) for x in w])),
+        ("relative.weighted-mean", "weights that sum to 1", weighted_by(lambda w: [x / sum(w) for x in w])),
+        ("option.weights", "the weights of the dimensions ignored", option("weights", None)),
+        ("option.longest", "the longest dimension alone, its weight ignored", longest_alone),
+        ("direction.other", "the other direction, from key to query", other_direction),
+        ("direction.mean", TWO_WAY, directions(0.5)),
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -139,6 +140,17 @@ def test_masks_and_indices_are_numbers_too() -> None:
     tokens = TextWire().request(request).decode()
     assert f"candidate_mask bool 2 2 2 {digits(1.0)} {digits(0.0)} {digits(1.0)} {digits(1.0)}" in tokens
     assert f"positive_index int64 1 2 {digits(1.0)} {digits(0.0)}" in tokens
+
+
+def test_lists_of_numbers_are_arrays_of_one_axis() -> None:
+    """After the numbers: whole numbers as int64, others as float64; in JSON they stay lists."""
+    nested = Problem("float32", ROWS, 0.5, loss="matryoshka", options={"dims": [1, 2], "weights": [0.5, 2.0]})
+    request = {**asked(), "problem": nested.to_json()}
+    lists = f" dims int64 1 2 {digits(1.0)} {digits(2.0)} weights float64 1 2 {digits(0.5)} {digits(2.0)}\n"
+    assert TextWire().request(request).decode().endswith(lists)
+    assert " 6 query float32 " in TextWire().request(request).decode()
+    options = json.loads(JsonWire().request(request))["problem"]["options"]
+    assert options == {"dims": [1, 2], "weights": [0.5, 2.0]}
 
 
 @pytest.mark.parametrize(("text", "token"), [("mean", "mean"), ("", "%"), ("Me an\n", "Me%20an%0A"), ("%", "%25")])

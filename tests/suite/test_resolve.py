@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import infonce_ref
 from infonce_ref.conformance.adapters.declare import adapter
 from infonce_ref.conformance.adapters.frameworks import framework, split
 from infonce_ref.conformance.adapters.resolve import ALIASES, NotApplicable, Unusable, find, resolve, roles_of
@@ -166,6 +168,44 @@ def test_an_in_batch_argument_means_every_reading() -> None:
     assert given(target, SHARED) is False
     with pytest.raises(NotApplicable, match="requires negative_keys"):
         resolve(target).refuse_to_ask(PLAIN)
+
+
+NESTED = Problem("float64", PAIR, 0.5, loss="matryoshka", options={"dims": [2, 3]})
+
+
+def test_a_function_from_a_loss_to_a_loss_is_given_info_nce() -> None:
+    """[matryoshka.sum] What it makes of the reference's info_nce, dims and weights is called as info_nce is."""
+    made = []
+
+    def factory(loss: Any, nesting_list: list[int], relative_importance: Any = None) -> Callable[..., Any]:
+        made.append((loss, nesting_list, relative_importance))
+        return lambda query, positive_key, **rest: rest["temperature"]
+
+    assert given(factory, NESTED, loss="matryoshka") == 0.5
+    assert made == [(infonce_ref.info_nce, [2, 3], None)]
+    assert given("infonce_ref:matryoshka", NESTED, loss="matryoshka") == pytest.approx(2 * np.log(2))
+    assert (
+        "matryoshka(loss=info_nce, dims=dims, weights=weights)(query=query"
+        in resolve("infonce_ref:matryoshka", loss="matryoshka").resolved
+    )
+
+
+def test_dims_may_go_to_a_constructor_and_weights_be_missing() -> None:
+    """A class is told its dimensions when it is made; one without weights isn't asked for them, nor one without dims."""
+
+    class Loss:
+        def __init__(self, matryoshka_dims: list[int]) -> None:
+            self.dims = matryoshka_dims
+
+        def __call__(self, anchor: Any, positive: Any, temperature: float) -> list[int]:
+            return self.dims
+
+    assert given(Loss, NESTED, loss="matryoshka") == [2, 3]
+    weighted = replace(NESTED, options={"dims": [2, 3], "weights": [1.0, 0.5]})
+    with pytest.raises(NotApplicable, match="weights"):
+        resolve(Loss, loss="matryoshka").refuse_to_ask(weighted)
+    with pytest.raises(NotApplicable, match="dims"):
+        resolve(lambda q, k, tau: 0.0, loss="matryoshka").refuse_to_ask(NESTED)
 
 
 def test_a_declaration_is_the_adapters_own_word() -> None:
