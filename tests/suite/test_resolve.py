@@ -191,7 +191,7 @@ def test_a_function_from_a_loss_to_a_loss_is_given_info_nce() -> None:
 
 
 def test_dims_may_go_to_a_constructor_and_weights_be_missing() -> None:
-    """A class is told its dimensions when it is made; one without weights isn't asked for them, nor one without dims."""
+    """A class is told its dimensions when it is made; who has no weights, or no dims, isn't asked for them."""
 
     class Loss:
         def __init__(self, matryoshka_dims: list[int]) -> None:

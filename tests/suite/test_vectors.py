@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,30 @@ def test_identical_rows_count_the_candidates(loss: str, count: int) -> None:
     assert close(loss_of(slug), mp.log(count))
     for name in embeddings(VALUED[slug]):
         assert set(VALUED[slug]["expected"][name]["values"]) == {"0"}
+
+
+def test_prefixes_add_up() -> None:
+    """[matryoshka.sum] Identical rows: log C for each dimension; all coordinates: info_nce; one dimension twice: twice."""
+    assert close(loss_of("matryoshka.collapsed.identical"), 2 * mp.log(3))
+    whole = Problem.from_json(VECTORS["matryoshka.dims.all"]["problem"])
+    plain = definition.evaluate(replace(whole, loss="info_nce", options={}))
+    vector = VALUED["matryoshka.dims.all"]
+    again = Answer(stored(vector, "loss"), {name: stored(vector, name) for name in plain.grad}, 45)
+    assert agree(plain, again) < 1e-38
+    both = [definition.evaluate(replace(whole, options={"dims": [d]})).loss[()] for d in (2, 4)]
+    assert close(loss_of("matryoshka.dims.repeated"), 2 * both[0] + both[1])
+    assert close(loss_of("matryoshka.dims.inner"), both[0] + both[1])
+
+
+def test_a_coordinate_that_no_prefix_reaches_has_no_gradient() -> None:
+    """[matryoshka.sum] Exactly 0 there, and the bound leaves no room for more than the smallest number."""
+    vector = VALUED["matryoshka.dims.inner"]
+    for name in ("query", "positive_key"):
+        assert set(stored(vector, name)[:, 4:].ravel()) == {0}
+        assert 0 not in set(stored(vector, name)[:, :4].ravel())
+        for dtype in vector["dtypes"]:
+            radii = np.array(vector["dtypes"][dtype]["bound"][name], dtype=float).reshape(-1, 6)
+            assert radii[:, 4:].max() <= 2 * FORMATS[dtype].tiny
 
 
 def test_identical_rows_beside_the_softmax() -> None:
