@@ -25,7 +25,8 @@ PAGE = Path(__file__).parents[2] / run.PAGE
 SAMPLE = ("gradient.last-writer", "mask.before-temperature", "precision.float32-inside", "rows.no-shift")
 FAMILY_SAMPLE = (
     "clip.sum-of-directions", "dcl.two-logsumexps", "debiased.no-floor", "gte.positive-twice", "hard-negative.no-shift",
-    "logits.index-wraps", "matryoshka.suffix", "mil-nce.directions-joined", "moco.enqueued-first", "n-pair.l2", "nt-xent.self-included",
+    "logits.index-wraps", "matryoshka.suffix", "mil-nce.directions-joined", "moco.enqueued-first", "n-pair.l2",
+    "nt-xent.self-included",
     "siglip.mean-over-pairs", "soft-nce.relative-entropy", "sup-con.positive-rows", "triplet.kink-half",
 )  # fmt: skip
 BY_THE_BOOK: dict[str, type[Steps]] = {"info_nce": Textbook, "matryoshka": Nested, **TEXTBOOKS}

@@ -300,7 +300,7 @@ def test_identical_rows_count_the_candidates(loss: str, count: int) -> None:
 
 
 def test_prefixes_add_up() -> None:
-    """[matryoshka.sum] Identical rows: log C for each dimension; all coordinates: info_nce; one dimension twice: twice."""
+    """[matryoshka.sum] Identical rows: log C for each dimension; all coordinates: info_nce; one twice: twice."""
     assert close(loss_of("matryoshka.collapsed.identical"), 2 * mp.log(3))
     whole = Problem.from_json(VECTORS["matryoshka.dims.all"]["problem"])
     plain = definition.evaluate(replace(whole, loss="info_nce", options={}))
