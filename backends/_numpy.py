@@ -18,10 +18,11 @@ With threadpoolctl installed, as many tiles are visited at a time as the linear 
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from array_api_compat import is_numpy_namespace
 
 import infonce_ref
 from infonce_ref import loss as reference
+from infonce_ref.backends import _numpy_plans
 from infonce_ref.backends._plans import Direction, directions
 from infonce_ref.backends._positives import LINKS, has_pairs
 from infonce_ref.contrast import ContrastedMany
@@ -36,6 +38,7 @@ from infonce_ref.loss import Device, Loss, Plan
 from infonce_ref.scores import Block
 
 Array = np.ndarray[Any, Any]
+Quick = Callable[[Mapping[str, Any]], Plan[Any] | None]  # the plan of a call by its arguments, if it is plain
 
 TILE = 2**22  # scores held at a time by a thread, as far as tiles of 128 to 512 rows allow
 FEWEST, MOST = 128, 512
@@ -49,7 +52,7 @@ def tile_rows(columns: int, most: int) -> int:
     return max(1, min(most, MOST, max(FEWEST, TILE // max(columns, 1))))
 
 
-@cache
+@functools.cache
 def blas() -> Any:
     """What tells and limits the threads of the linear algebra; None without threadpoolctl."""
     try:
@@ -339,14 +342,15 @@ def passes(plan: Plan[Any]) -> list[Pass] | None:
     rows: Any = plan.rows
     if has_pairs(rows):
         most, columns = reach_of_scores(rows, plan.queries)
-        return [Pass(columns, rows.tau.dtype, partial(ManyWorker, rows))] if small(most, columns, rows.tau) else None
+        whole = Pass(columns, rows.tau.dtype, functools.partial(ManyWorker, rows))
+        return [whole] if small(most, columns, rows.tau) else None
     found = []
     for direction in directions(rows) or []:
         most, columns, finite = reach(direction, plan.queries)
         if not finite:
             return None
         tau = direction.rows.tau
-        found.append(Pass(columns, tau.dtype, partial(OneWorker, direction, small(most, columns, tau))))
+        found.append(Pass(columns, tau.dtype, functools.partial(OneWorker, direction, small(most, columns, tau))))
     return found or None
 
 
@@ -440,9 +444,22 @@ class NumPyLoss(Loss[Any, Any]):
         "value": value, "value_and_grad": value_and_grad, "vjp": vjp
     }  # fmt: skip
 
-    def __init__(self, loss: Loss[Any, Any]) -> None:
-        super().__init__(loss.plan)
+    def __init__(self, loss: Loss[Any, Any], quick: Quick | None = None) -> None:
+        super().__init__(loss.plan if quick is None else quicker(loss.plan, quick))
         vars(self)["__module__"] = __name__
+
+
+def quicker(plan: Callable[..., Plan[Any]], quick: Quick) -> Any:
+    """The plan, made quickly where the call is plain."""
+    names = tuple(inspect.signature(plan).parameters)
+
+    @functools.wraps(plan)
+    def planned(*args: Any, **kwargs: Any) -> Plan[Any]:
+        twice = any(name in kwargs for name in names[: len(args)])
+        found = None if twice or len(args) > 2 else quick({**dict(zip(names, args, strict=False)), **kwargs})
+        return plan(*args, **kwargs) if found is None else found
+
+    return planned
 
 
 clip = NumPyLoss(infonce_ref.clip)
@@ -450,7 +467,7 @@ dcl = NumPyLoss(infonce_ref.dcl)
 debiased = NumPyLoss(infonce_ref.debiased)
 gte = NumPyLoss(infonce_ref.gte)
 hard_negative = NumPyLoss(infonce_ref.hard_negative)
-info_nce = NumPyLoss(infonce_ref.info_nce)
+info_nce = NumPyLoss(infonce_ref.info_nce, _numpy_plans.info_nce)
 info_nce_from_logits = NumPyLoss(infonce_ref.info_nce_from_logits)
 mil_nce = NumPyLoss(infonce_ref.mil_nce)
 moco = NumPyLoss(infonce_ref.moco)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import infonce_ref
-from infonce_ref.backends import _numpy
+from infonce_ref.backends import _numpy, _numpy_plans
 from infonce_ref.backends import numpy as fast
 from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.problem import Problem
@@ -128,6 +128,46 @@ def test_threads_are_those_of_the_linear_algebra() -> None:
         assert _numpy.threads_for(2**24) in (1, 2)
         with _numpy.one_thread_each(2):
             assert _numpy.threads_for(2**24) == 1
+
+
+@on("dtype", ["float64", "float32"])
+@on("case", ["cosine", "none", "low temperature", "duplicates", "one pair"])
+def test_a_plain_call_is_planned_quickly(
+    case: str, dtype: str, numpy_library: Library, conforms: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[rows.softplus] [gradient.query] The same numbers in the same types by fewer steps, not the reference's."""
+    p = problems.CASES[case]
+    arrays = {name: numpy_library.array(x, dtype) for name, x in p.arrays.items()}
+    options = {"temperature": p.temperature, "reduction": p.reduction}
+    theirs = infonce_ref.info_nce.value_and_grad(**arrays, **options)
+    monkeypatch.setattr("infonce_ref.embed.unit_rows", None)
+    monkeypatch.setitem(infonce_ref.embed.SIMILARITIES, "cosine", None)
+    value, grad = fast.info_nce.value_and_grad(arrays["query"], positive_key=arrays["positive_key"], **options)
+    got = {"loss": value, **{name: g for name, g in grad._asdict().items() if g is not None}}
+    conforms(worst(got, problems.exact_answer(case), problems.bounds_of(case, dtype)))
+    for ours, reference in zip((value, *grad), (theirs[0], *theirs[1]), strict=True):
+        assert type(ours) is type(reference)
+        assert ours is None or (ours.dtype, ours.shape) == (reference.dtype, reference.shape)
+
+
+@on("row", [0.0, 1e-16, 1e16, np.nan, np.inf])
+def test_what_is_not_plain_is_the_references(row: float) -> None:
+    """[similarity.cosine.zero] [similarity.cosine.scale] Rows whose squares are in danger; and every other call."""
+    rng = np.random.default_rng(404)
+    q, k = (rng.standard_normal((4, 3)).astype(np.float32) for _ in range(2))
+    plan = _numpy_plans.info_nce
+    assert plan({"query": q, "positive_key": k}) is not None
+    others = [("temperature", 1), ("temperature", -1.0), ("similarity", "dot"), ("margin", 0.0), ("reduction", "sums")]
+    for name, value in others:
+        assert plan({"query": q, "positive_key": k, name: value}) is None
+    for bad in (q.astype(np.float16), q[:2], q[:, :0], q.tolist(), None):
+        assert plan({"query": bad, "positive_key": k}) is None
+    q[1] = row
+    assert plan({"query": q, "positive_key": k}) is None
+    with np.errstate(invalid="ignore"):
+        found, expected = (x.info_nce.value_and_grad(q, k, reduction="none") for x in (fast, infonce_ref))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1].query, expected[1].query, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_not_finite_is_the_references() -> None:
