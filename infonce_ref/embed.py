@@ -39,7 +39,7 @@ def unit_rows(xp: Namespace, x: Array) -> tuple[Array, Pullback]:
     y = x / scale
     square = xp.sum(y * y, axis=-1, keepdims=True)
     zero = square == 0
-    norm = xp.sqrt(xp.where(zero, xp.ones_like(square), square))
+    norm, scale = xp.sqrt(xp.where(zero, xp.ones_like(square), square)), xp.where(zero, xp.ones_like(scale), scale)
     u = xp.where(zero, xp.zeros_like(y), y / norm)  # similarity.cosine similarity.cosine.zero
 
     def pullback(v: Array) -> Array:

@@ -165,6 +165,13 @@ def test_zero_rows(library: Library) -> None:
         assert (library.numpy(grad.query) == 0).all() and (library.numpy(grad.positive_key) == 0).all()
 
 
+def test_a_zero_row_warns_of_nothing() -> None:
+    """[similarity.cosine.zero] However large what comes back to a zero row is, nothing overflows on the way to 0."""
+    _, pullback = unit_rows(np, np.zeros((1, D), np.float32))
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(pullback(np.full((1, D), 1e4, np.float32)), np.zeros((1, D)))
+
+
 @on("library", ["numpy", "torch", "jax", "strict"], indirect=True)
 def test_norms_beyond_the_largest_number(library: Library) -> None:
     """[similarity.cosine.scale] Finite rows whose norm isn't: the gradient, about 1e-38, is still the true one."""
