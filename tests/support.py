@@ -19,9 +19,16 @@ from xml.etree import ElementTree
 
 PAGE = Path(__file__).parents[1] / "docs" / "libraries.md"
 START, END = "<!-- from test results: python -m tests.support -->\n", "<!-- end -->\n"
-LIBRARIES = ("numpy", "torch", "jax", "strict", "cupy", "dask", "mlx", "ndonnx")
-TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "strict": "strict", "cupy": "CuPy, simulated", "dask": "Dask",
-          "mlx": "MLX", "ndonnx": "ndonnx"}  # fmt: skip
+LIBRARIES = {
+    "numpy": "NumPy",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "strict": "strict",
+    "cupy": "CuPy, simulated",
+    "dask": "Dask",
+    "mlx": "MLX",
+    "ndonnx": "ndonnx",
+}  # as the tests' parameters name them, and as the page does
 
 # What is shown, by the tests that show it: "file::function", or those with "[a parameter]"; and the library where the
 # parameters don't say it.
@@ -122,7 +129,7 @@ def cell(found: Counter[str] | None) -> str:
 
 def markdown(runs: Iterable[Result]) -> str:
     table = counts(runs)
-    rows = [["", *(TITLES[name] for name in LIBRARIES)], ["---"] * (len(LIBRARIES) + 1)]
+    rows = [["", *LIBRARIES.values()], ["---"] * (len(LIBRARIES) + 1)]
     rows += [[feature, *(cell(table.get((feature, name))) for name in LIBRARIES)] for feature in FEATURES]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
