@@ -18,7 +18,16 @@ from infonce_ref.conformance.bounds.ball import (
     log1p,
     trust,
 )
-from infonce_ref.conformance.bounds.rows import LogSumExp, Row, Scored, highest, live_rows, logsumexp, pick
+from infonce_ref.conformance.bounds.rows import (
+    LogSumExp,
+    Row,
+    Scored,
+    highest,
+    less_positive,
+    live_rows,
+    logsumexp,
+    pick,
+)
 from infonce_ref.conformance.bounds.stages import divide_by_temperature
 from infonce_ref.conformance.problem import Problem
 
@@ -27,7 +36,7 @@ from infonce_ref.conformance.problem import Problem
 
 def decoupled(given: Scored) -> Row:
     """Logsumexp over the negatives less the positive, or less its weighted logit; shares less the weight."""
-    logits, at, rounding = given.logits, given.at, given.rounding
+    logits, at, rounding = less_positive(given), given.at, given.rounding
     u, eta = rounding.unit, rounding.eta
     trust(logits.radius, at.active & ~at.alone[:, None])
     negatives = logsumexp(logits, at.negative, at.seen, rounding)

@@ -148,11 +148,11 @@ def minus_sum(given: Scored, values: RowValues) -> Array:
 
 
 def less_positive(given: Scored) -> Ball:
-    """Given logits are so exact that taking the positive off first, as a cross-entropy by hand does, is felt."""
+    """The logits, with what taking off the positive first, or the largest, loses of each; targets have none to take."""
     logits, at = given.logits, given.at
-    if given.problem.loss != "info_nce_from_logits":
+    if given.problem.loss == "soft_nce":
         return logits
-    lost = 2 * given.rounding.unit * abs(logits.value - pick(logits.value, at.positive))
+    lost = 2 * given.rounding.unit * abs(logits.value - highest(logits.value, at.positive))
     return Ball(logits.value, logits.size, logits.radius + np.where(at.active, lost, mpf(0)))
 
 
@@ -183,10 +183,11 @@ def softplus_rows(given: Scored) -> Row:
     )  # fmt: skip
     loss_radius = sigma * argument_radius + 9 * u * loss + eta
     by_negative = argument_radius / (1 + odds) + logits.radius + negative.loss + negative.rounded + 14 * u
+    by_negative = by_negative + u * abs(negative.top + negative.log_sum)
     radius = np.where(at.negative, sigma * negative.share * by_negative + 3 * eta, mpf(0))
     count = at.negative.sum(axis=1, keepdims=True).astype(object)
     minus_sum = radius.sum(axis=1, keepdims=True) + rounding.gamma(count) * sigma
-    by_share = logits.radius + positive_radius + positive.loss + positive.rounded + 14 * u
+    by_share = logits.radius + positive_radius + positive.loss + positive.rounded + 14 * u + u * positive.log_sum
     of_share = np.where(several, sigma * positive.share * by_share + 3 * eta, mpf(0))
     by_positive = positive.share * minus_sum + of_share
     value = sigma * (negative.share - positive.share)
@@ -225,7 +226,7 @@ def shares_below(differences: Array, radius: Array, among: Array, rounding: Roun
 
 def usual_bag(given: Scored) -> Row:
     """Logsumexp over all candidates less that over the positives; softmax less the positives' own softmax."""
-    logits, at, rounding = given.logits, given.at, given.rounding
+    logits, at, rounding = less_positive(given), given.at, given.rounding
     u = rounding.unit
     trust(logits.radius, at.active & at.positive.any(axis=1, keepdims=True))
     everyone = logsumexp(logits, at.active, at.seen, rounding)
@@ -254,7 +255,7 @@ def single_positives(row: Row, given: Scored) -> Row:
 
 def usual_targets(given: Scored) -> Row:
     """The weighted mean over the positives of logsumexp less logit; its gradient, softmax less weights."""
-    logits, at, rounding = given.logits, given.at, given.rounding
+    logits, at, rounding = less_positive(given), given.at, given.rounding
     u = rounding.unit
     trust(logits.radius, at.active & at.positive.any(axis=1, keepdims=True))
     weights, lost = weights_of(given)
