@@ -104,7 +104,8 @@ def closed_formulas(problem: Problem, u: float) -> dict[str, np.ndarray]:
     q, k, tau = problem.arrays["query"], problem.arrays["positive_key"], problem.temperature
     rows, dim = q.shape
     s = q @ k.T / tau
-    e = (gamma(dim) + 2 * u) * np.abs(q) @ np.abs(k).T / tau + 3 * u * np.abs(s)
+    less_positive = np.abs(s - np.diag(s)[:, None])
+    e = (gamma(dim) + 2 * u) * np.abs(q) @ np.abs(k).T / tau + 3 * u * np.abs(s) + 2 * u * less_positive
     top = s.max(axis=1, keepdims=True)
     z = np.exp(s - top).sum(axis=1)
     p, lse = np.exp(s - top) / z[:, None], top[:, 0] + np.log(z)
