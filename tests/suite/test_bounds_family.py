@@ -44,6 +44,13 @@ def test_no_correct_implementation_uses_half_of_its_bound(part: str, seed: int) 
         assert max(r for each in found.values() for r in each.values()) <= adequacy_of_zoo.COMFORT, found
 
 
+@pytest.mark.parametrize(("part", "seed"), [("n_pair", 247), ("info_nce_from_logits", 442)])
+def test_what_the_long_mode_found_stays_found(part: str, seed: int) -> None:
+    """A positive far below a key whose product is small, taken off first; a share of e^{d − lse}, lse rounded."""
+    found = dict(adequacy_of_zoo.ratios(part, seed, "float64"))
+    assert max(r for each in found.values() for r in each.values()) <= COMFORT, found
+
+
 def test_the_record_shows_at_least_as_many_seeds_and_none_rejected() -> None:
     """The long mode's record: every loss, in both formats, with no r above 0.5."""
     record = adequacy_of_zoo.read(adequacy_of_zoo.RECORD)
