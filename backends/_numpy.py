@@ -31,14 +31,13 @@ from array_api_compat import is_numpy_namespace
 import infonce_ref
 from infonce_ref import loss as reference
 from infonce_ref.backends import _numpy_plans
-from infonce_ref.backends._plans import Direction, directions
-from infonce_ref.backends._positives import LINKS, has_pairs
+from infonce_ref.backends._plans import Direction, Quick, directions
+from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.contrast import ContrastedMany
 from infonce_ref.loss import Device, Loss, Plan
 from infonce_ref.scores import Block
 
 Array = np.ndarray[Any, Any]
-Quick = Callable[[Mapping[str, Any]], Plan[Any] | None]  # the plan of a call by its arguments, if it is plain
 
 TILE = 2**22  # scores held at a time by a thread, as far as tiles of 128 to 512 rows allow
 FEWEST, MOST = 128, 512
@@ -319,16 +318,6 @@ def small(most: float, columns: int, tau: Array) -> bool:
     return bool(most + np.log(columns + 1) < np.log(np.finfo(tau.dtype).max) - 8)
 
 
-def reach_of_scores(rows: Any, n: int) -> tuple[float, int]:
-    """Twice the largest score that there can be, and the number of keys."""
-    anchors, keys = (x for x in rows.layout(0, 0).block[:2])
-    largest = key_norm = largest_norm(keys.values)
-    if anchors.name != keys.name:
-        parts = (rows.layout(lo, min(lo + MOST, n)).block.anchors.values for lo in range(0, n, MOST))
-        largest = max(largest_norm(part) for part in parts)
-    return 2 * (largest * key_norm + abs(float(rows.margin))) / float(rows.tau), len(keys.values)
-
-
 class Pass(NamedTuple):
     """One visit of all rows: against how many columns, in which dtype, and what makes a thread's worker."""
 
@@ -341,7 +330,7 @@ def passes(plan: Plan[Any]) -> list[Pass] | None:
     """What to visit; None where the reference must do it."""
     rows: Any = plan.rows
     if has_pairs(rows):
-        most, columns = reach_of_scores(rows, plan.queries)
+        columns, most = len(rows.layout(0, 0).block.keys.values), reach_of_scores(rows, plan.queries, largest_norm)
         whole = Pass(columns, rows.tau.dtype, functools.partial(ManyWorker, rows))
         return [whole] if small(most, columns, rows.tau) else None
     found = []

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+from infonce_ref.backends._plans import TEMPERATURES
 from infonce_ref.candidates import candidates
 from infonce_ref.contrast import Contrasted
 from infonce_ref.link import softplus_link
@@ -23,7 +24,6 @@ Array = np.ndarray[Any, Any]
 
 # Squared norms that neither overflow nor lose digits.
 SQUARES = {np.dtype("float32"): (1e-30, 1e30), np.dtype("float64"): (1e-300, 1e300)}
-TEMPERATURES = (1e-30, 1e30)
 PLAIN = {"query", "positive_key", "temperature", "similarity", "reduction"}
 
 

@@ -1,11 +1,18 @@
-"""Which of the reference's plans have tiles: those whose rows have one positive each and the softplus for a link."""
+"""What the backends ask of the reference's plans: which have tiles (one positive a row, the softplus for a link), and
+which calls are plain enough for a plan made quickly.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from infonce_ref.contrast import Contrast, Contrasted, MeanOf
 from infonce_ref.link import softplus_link
+from infonce_ref.loss import Plan
+
+Quick: TypeAlias = Callable[[Mapping[str, Any]], Plan[Any] | None]  # a call's plan, if it is plain
+TEMPERATURES = (1e-30, 1e30)  # of a plain call
 
 
 class Direction(NamedTuple):

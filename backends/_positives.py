@@ -96,3 +96,13 @@ def has_pairs(rows: object) -> bool:
 def plain(rows: Many) -> bool:
     block = rows.block
     return rows.link in LINKS and block.bias is None and block.anchors.values.ndim == block.keys.values.ndim == 2
+
+
+def reach_of_scores(rows: Any, queries: int, largest_norm: Callable[[Array], float]) -> float:
+    """Twice the largest score that there can be."""
+    anchors, keys = rows.layout(0, 0).block[:2]
+    largest = of_keys = largest_norm(keys.values)
+    if anchors.name != keys.name:
+        parts = (rows.layout(lo, min(lo + 256, queries)).block.anchors.values for lo in range(0, queries, 256))
+        largest = max(largest_norm(part) for part in parts)
+    return 2 * (largest * of_keys + abs(float(rows.margin))) / float(rows.tau)

@@ -16,7 +16,7 @@ import torch
 from array_api_compat import is_torch_namespace
 from torch import Tensor
 
-from infonce_ref.backends import _torch_plans as plans
+from infonce_ref.backends._plans import Quick
 from infonce_ref.backends._torch_tiles import runs, visit
 from infonce_ref.loss import Loss, Plan, RowGrads
 from infonce_ref.queue import KeyQueue
@@ -220,7 +220,7 @@ class TorchLoss(Generic[P, G]):
 
     name: str
 
-    def __init__(self, reference: Loss[P, G], quick: plans.Quick | None = None) -> None:
+    def __init__(self, reference: Loss[P, G], quick: Quick | None = None) -> None:
         self.reference, self.quick, self.name = reference, quick, reference.name
         self.__name__ = self.__qualname__ = reference.name
         self.__module__ = "infonce_ref.backends._torch"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from array_api_compat import array_namespace
 from torch import Tensor
 
 from infonce_ref import embed
+from infonce_ref.backends._plans import TEMPERATURES
 from infonce_ref.backends._torch_tiles import LARGEST_UNSHIFTED
 from infonce_ref.backends._torch_unit import BothWays, OneWay, Views
 from infonce_ref.candidates import Candidates
@@ -26,11 +27,8 @@ from infonce_ref.losses.info_nce import InfoNCEGrads
 from infonce_ref.losses.views import ViewGrads
 from infonce_ref.reduction import Reduction
 
-Quick: TypeAlias = Callable[[Mapping[str, Any]], "Plan[Any] | None"]
-
 # Norms whose squares neither overflow nor lose digits.
 SQUARABLE = {torch.float32: (1e-15, 1e15), torch.float64: (1e-150, 1e150)}
-TEMPERATURES = (1e-30, 1e30)
 COSINE = ("temperature", "reduction", "similarity")
 
 

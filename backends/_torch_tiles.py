@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infonce_ref.backends._positives import LINKS, has_pairs
+from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.backends._torch_threads import shared_out
 from infonce_ref.backends._torch_unit import UnitRows
 from infonce_ref.contrast import Contrasted, ContrastedMany, MeanOf
@@ -362,16 +362,12 @@ class Pairs:
 
 def moderate(rows: Any, queries: int) -> bool:
     """Whether no exponential of a score, nor a ratio of two, comes near over- or underflow."""
-    anchors, keys = rows.layout(0, 0).block[:2]
-    if not readable(keys.values) or rows.tau.item() == 0:
+    keys = rows.layout(0, 0).block.keys.values
+    if not readable(keys) or rows.tau.item() == 0:
         return False
-    largest = of_keys = largest_norm(keys.values)
-    if anchors.name != keys.name:
-        parts = (rows.layout(lo, min(lo + 256, queries)).block.anchors.values for lo in range(0, queries, 256))
-        largest = max(largest_norm(part) for part in parts)
-    most = 2 * (largest * of_keys + abs(rows.margin.item())) / rows.tau.item()
-    limit: float = 2 * LARGEST_UNSHIFTED[keys.values.dtype]
-    return bool(0 <= most + math.log(len(keys.values) + 1) < limit)  # False for NaN
+    most = reach_of_scores(rows, queries, largest_norm)
+    limit: float = 2 * LARGEST_UNSHIFTED[keys.dtype]
+    return bool(0 <= most + math.log(len(keys) + 1) < limit)  # False for NaN
 
 
 class ManyTile:
