@@ -214,7 +214,7 @@ class Comparison:
         precise = self.predicted(hypothesis, case).get(item.output)
         told = _told(precise, item)
         hidden = precise is None or not item.refutes(precise) or not np.all(np.isfinite(item.got))
-        if told != "explained" and hidden and hypothesis.native is not None and case.question.dtype != "float64":
+        if told != "explained" and hidden and asked_otherwise(hypothesis, case):
             return max(told, _told(self.predicted(hypothesis, case, True).get(item.output), item), key=TOLD.index)
         return told
 
@@ -223,7 +223,7 @@ class Comparison:
 
         What is sound input in one isn't always in the other: targets that add up to 1 but for a rounding.
         """
-        formats = (False,) if hypothesis.native is None or case.question.dtype == "float64" else (False, True)
+        formats = (False, True) if asked_otherwise(hypothesis, case) else (False,)
         said = (self.predicted(hypothesis, case, native).get(item.output) for native in formats)
         return all(predicted is not None and item.refutes(predicted) for predicted in said)
 
@@ -239,6 +239,11 @@ class Comparison:
                 if self.denies(hypothesis, case, item):
                     score.refuted.add(key)
         return score
+
+
+def asked_otherwise(hypothesis: Hypothesis, case: Case) -> bool:
+    """Whether float64 isn't all there is: the hypothesis has a say in the dtype that was asked, another one."""
+    return hypothesis.native is not None and case.question.dtype != "float64"
 
 
 def _told(predicted: np.ndarray | None, item: Observed) -> Told:

@@ -154,10 +154,10 @@ def own_kinds(loss: str) -> Iterator[Drawn]:
     if loss == "clip":
         yield "hard-negatives", "negatives", 2, hard_clip
     if loss == "triplet":
-        yield "own", "negatives", 2, own_triplet
+        yield "own", "negatives", 2, own_negatives(loss, in_batch_negatives=False)
     if loss == "matryoshka":
         yield "weights", "variants", 2, weighted_dims
-        yield "own", "negatives", 2, own_matryoshka
+        yield "own", "negatives", 2, own_negatives(loss)
     if loss == "info_nce_from_logits":
         yield "index", "variants", 2, indexed
 
@@ -198,23 +198,22 @@ def hard_clip(d: Draw) -> Problem:
     return with_arrays(p, **more)
 
 
-def own_triplet(d: Draw) -> Problem:
-    arrays = two("query", "positive_key")(d)
-    n, width = arrays["query"].shape
-    arrays["negative_keys"] = d.normal(n, d.size(1, 3), width)
-    return plain("triplet", d, arrays=arrays, in_batch_negatives=False)
+def own_negatives(loss: str, **more: Any) -> Callable[[Draw], Problem]:
+    """Negatives of each query's own."""
+
+    def draw(d: Draw) -> Problem:
+        arrays = two("query", "positive_key")(d)
+        n, width = arrays["query"].shape
+        arrays["negative_keys"] = d.normal(n, d.size(1, 3), width)
+        return plain(loss, d, arrays=arrays, **more)
+
+    return draw
 
 
 def weighted_dims(d: Draw) -> Problem:
     p = plain("matryoshka", d)
     weights = d.rounded([d.source.uniform(0.125, 2.0) for _ in p.option("dims")])
     return replace(p, options={**p.options, "weights": weights.tolist()})
-
-
-def own_matryoshka(d: Draw) -> Problem:
-    arrays = two("query", "positive_key")(d)
-    n, width = arrays["query"].shape
-    return plain("matryoshka", d, arrays={**arrays, "negative_keys": d.normal(n, d.size(1, 3), width)})
 
 
 def indexed(d: Draw) -> Problem:

@@ -95,9 +95,7 @@ class Problem:
     similarity: Similarity = "cosine"
     in_batch_negatives: bool = True
     reduction: Reduction = "mean"
-    options: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # further keywords: numbers, words, bools, lists of numbers
+    options: Mapping[str, Any] = field(default_factory=dict)  # of some losses: numbers, words, bools, lists of numbers
 
     def __getattr__(self, name: str) -> np.ndarray | None:
         """`problem.negative_keys` is the array of that name, or None where the problem has none."""

@@ -182,8 +182,8 @@ def softplus_rows(given: Scored) -> Row:
         + u * abs(negative.top) + 4 * u * negative.log_sum + 2 * u * abs(argument)
     )  # fmt: skip
     loss_radius = sigma * argument_radius + 9 * u * loss + eta
-    by_negative = argument_radius / (1 + odds) + logits.radius + negative.loss + negative.rounded + 14 * u
-    by_negative = by_negative + u * abs(negative.top + negative.log_sum)
+    of_lse = u * abs(negative.top + negative.log_sum)
+    by_negative = argument_radius / (1 + odds) + logits.radius + negative.loss + negative.rounded + of_lse + 14 * u
     radius = np.where(at.negative, sigma * negative.share * by_negative + 3 * eta, mpf(0))
     count = at.negative.sum(axis=1, keepdims=True).astype(object)
     minus_sum = radius.sum(axis=1, keepdims=True) + rounding.gamma(count) * sigma

@@ -15,7 +15,7 @@ from typing import Any
 import infonce_ref
 from infonce_ref.conformance.adapters.declare import READINGS
 from infonce_ref.conformance.adapters.resolve import roles_of
-from infonce_ref.conformance.commands.run import assignment, constant, opened
+from infonce_ref.conformance.commands.run import add_renaming, opened
 from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.known import DEFAULT_FILE, KnownFailures
 from infonce_ref.conformance.results import Exit, Usage
@@ -44,14 +44,7 @@ def add_parser(commands: Any) -> None:
     begin.add_argument("--framework", choices=tuple(INSTALL), default="numpy", help="default: %(default)s")
     begin.add_argument("--loss", default="info_nce", help="default: %(default)s")
     begin.add_argument("--reading", choices=READINGS, help="how the target reads explicit negatives")
-    begin.add_argument(
-        "--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS",
-        help="a parameter under another name",
-    )
-    begin.add_argument(
-        "--const", type=constant, action="append", default=[], metavar="NAME=VALUE",
-        help="a parameter that is always the same",
-    )
+    add_renaming(begin)
     begin.add_argument("--force", action="store_true", help="overwrite what is there (but no known failures)")
     begin.set_defaults(function=init_command)
 

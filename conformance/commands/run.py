@@ -34,14 +34,7 @@ def add_parser(commands: Any) -> None:
         "--seed", type=seed, default=DEFAULT_SEED, help="of fresh problems: N or random (default: %(default)s)"
     )
     judge.add_argument("--reading", help=f"how explicit negatives are read: one or more of {', '.join(READINGS)}")
-    judge.add_argument(
-        "--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS",
-        help="a parameter under another name",
-    )
-    judge.add_argument(
-        "--const", type=constant, action="append", default=[], metavar="NAME=VALUE",
-        help="a parameter that is always the same",
-    )
+    add_renaming(judge)
     judge.add_argument(
         "--timeout", type=float, default=20.0, metavar="S", help="seconds for one call (default: %(default)s)"
     )
@@ -67,6 +60,18 @@ def add_verdict_options(judge: argparse.ArgumentParser) -> None:
         "--known", type=Path, metavar="FILE", help=f"failures that are known (default: {DEFAULT_FILE}, if it is there)"
     )
     judge.add_argument("--write-known", type=Path, metavar="FILE", help="draft that file from what fails")
+
+
+def add_renaming(parser: argparse.ArgumentParser) -> None:
+    """The options that say what a target calls a parameter, or that it always has one value."""
+    parser.add_argument(
+        "--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS",
+        help="a parameter under another name",
+    )
+    parser.add_argument(
+        "--const", type=constant, action="append", default=[], metavar="NAME=VALUE",
+        help="a parameter that is always the same",
+    )
 
 
 def assignment(text: str) -> tuple[str, str]:
