@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax.nn import log_softmax
 
 from infonce_ref.backends import jax as fast
-from tests.benchmarks.inputs import Inputs
+from tests.benchmarks.inputs import Inputs, of_backend
 
 Call = Callable[[], float | None]
 Loss = Callable[[Any, Any], Any]
@@ -68,12 +69,7 @@ def differentiated(make: Callable[[str, Inputs], Loss]) -> Callable[[str, Inputs
     return build
 
 
-def ours(loss: str, x: Inputs) -> Loss:
-    if loss == "sup_con":
-        labels = jnp.asarray(x.labels)
-        return lambda a, b: fast.sup_con(a, labels, temperature=x.temperature)
-    function = getattr(fast, "info_nce" if loss == "cold" else loss)
-    return lambda a, b: function(a, b, temperature=x.temperature)
+ours = partial(of_backend, fast, jnp.asarray)
 
 
 def autodiff(loss: str, x: Inputs) -> Loss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from infonce_ref.backends import torch as fast
-from tests.benchmarks.inputs import Inputs
+from tests.benchmarks.inputs import Inputs, of_backend
 
 Call = Callable[[], float | None]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -78,12 +78,7 @@ def differentiated(make: Callable[[str, Inputs], Loss]) -> Callable[[str, Inputs
     return build
 
 
-def ours(loss: str, x: Inputs) -> Loss:
-    if loss == "sup_con":
-        labels = torch.from_numpy(x.labels)
-        return lambda a, b: fast.sup_con(a, labels, temperature=x.temperature)
-    function = getattr(fast, "info_nce" if loss == "cold" else loss)
-    return lambda a, b: function(a, b, temperature=x.temperature)
+ours = partial(of_backend, fast, torch.from_numpy)
 
 
 def learnt(loss: str, x: Inputs) -> Loss:

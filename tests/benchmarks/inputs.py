@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,3 +60,12 @@ def tolerance(rows: int, dim: int, temperature: float, loss: float) -> float:
     """
     u = 2.0**-24
     return u * (2 * (2 * dim + 6) / temperature + (2 * rows + 8) * (1 + math.fabs(loss)))
+
+
+def of_backend(module: Any, array: Callable[[Any], Any], loss: str, x: Inputs) -> Callable[[Any, Any], Any]:
+    """A backend's loss of two sides (of one for sup_con, whose labels become the backend's `array`)."""
+    if loss == "sup_con":
+        labels = array(x.labels)
+        return lambda a, b: module.sup_con(a, labels, temperature=x.temperature)
+    function = getattr(module, "info_nce" if loss == "cold" else loss)
+    return lambda a, b: function(a, b, temperature=x.temperature)
