@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from infonce_ref.conformance import distributed
 from infonce_ref.conformance.adapters.wire import unpack
 from infonce_ref.conformance.family import LOSSES, SCALARS
 from infonce_ref.conformance.fresh import fresh_questions
 from infonce_ref.conformance.judge import Measure, measure
+from infonce_ref.conformance.large import large_questions, watched_questions
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.problem import FORMATS
 from infonce_ref.conformance.question import HALF, Question
@@ -37,8 +39,12 @@ PROFILES: Mapping[str, str] = {
     "edges": "zero rows, huge and tiny norms, N = 1, ties, NaN and inf",
     "errors": "bad input refused",
     "precise": "relative accuracy at tiny losses",
+    "scale": "N = 1023 … 8192: block borders, and memory",
+    "distributed": "the loss of a batch that is spread over processes",
 }
 REQUIRED = ("core", "grad")
+NAMED = ("scale", "distributed")  # run only when they are named, one by one
+ORDINARY = tuple(profile for profile in PROFILES if profile not in NAMED)
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,16 @@ class Check:
         return self.judge(session)
 
 
-def all_checks(loss: str, seed: int, vectors: Any = None) -> list[Check]:
-    """Every check of `loss`, in an order that depends on the seed alone."""
+def all_checks(loss: str, seed: int, vectors: Any = None, named: Sequence[str] = ()) -> list[Check]:
+    """Every check of `loss`, in an order that depends on the seed alone; at the end those of the NAMED that are."""
     stored = list(vector_questions(loss, vectors))
     questions = [*stored, *fresh_questions(loss, seed)]
     checks = [check for question in questions for check in checks_of(question, stored)]
     checks += behaviour(loss, stored or questions)
     order = random.Random(f"{loss}/{seed}")
     order.shuffle(checks)
+    for profile, further in (("scale", scale), ("distributed", spread)):
+        checks += further(loss, seed) if profile in named else ()
     return checks
 
 
@@ -445,6 +453,75 @@ def judge_repetition(session: Session, questions: Sequence[Question], part: str)
                 reason = f"{output} differs when asked again ({question.id})"
                 return Outcome("fail", reason, output=output, reply=reply)
     return Outcome("pass")
+
+
+# --- large batches, and spread ones --------------------------------------------------------------------------------
+
+
+def scale(loss: str, seed: int) -> Iterator[Check]:
+    """The large problems' checks, and those of memory."""
+    for question in large_questions(loss, seed):
+        yield from checks_of(question, ())
+    for question, matrix in watched_questions(loss, seed):
+        yield memory(question, matrix)
+
+
+def memory(question: Question, matrix: int) -> Check:
+    """The check that a call takes less than `matrix` bytes; its loss is looked at too, or nothing would do best."""
+    outputs = ("loss", *question.arrays)
+
+    def judge(session: Session) -> Outcome:
+        session.ask(question.problem, outputs)  # what happens only once, compilation above all, isn't meant
+        reply = session.ask(question.problem, outputs, watch=True)
+        failed = trouble(reply)
+        if failed is not None:
+            return failed
+        if "memory" not in reply:
+            return Outcome("n/a", "this system doesn't tell how much memory a process has", reply=reply)
+        found = measured(session, question, "loss", reply["loss"], "bound")
+        if found.r > 1.0:
+            return Outcome("fail", found.reason, found, "loss", reply=reply)
+        taken = f"{reply['memory'] / 2**20:.0f} MiB, where a matrix of all scores takes {matrix / 2**20:.0f}"
+        return Outcome("pass" if reply["memory"] < matrix else "fail", taken, reply=reply)
+
+    name = f"{question.id}/{question.dtype}/memory"
+    return Check(name, ("call.memory",), "scale", "SHOULD", question.dtype, question.note, judge)
+
+
+def spread(loss: str, seed: int) -> Iterator[Check]:
+    """Every batch over processes, each of its outputs."""
+    for batch in distributed.batches(loss, seed):
+        for part, outputs in distributed.output_groups(batch):
+            yield over_processes(batch, part, outputs)
+
+
+CAUSES = ("refused", "garbage", "timeout", "dead")  # one process's trouble is the others' end
+
+
+def over_processes(batch: distributed.Batch, part: str, outputs: tuple[str, ...]) -> Check:
+    """The check that what the processes return together is the whole batch's."""
+    clause = "distributed.loss" if part == "loss" else "distributed.gradient"
+
+    def judge(session: Session) -> Outcome:
+        shards = [batch.shard(rank).to_json() for rank in range(distributed.PROCESSES)]
+        replies = session.ask_all(shards, outputs, as_array=part in SCALARS)
+        for kind in CAUSES:
+            for reply in replies:
+                if kind in reply:
+                    return trouble(reply) or Outcome("error", str(reply[kind]), reply=reply)
+        for reply in replies:
+            failed = trouble(reply)
+            if failed is not None:
+                return failed
+            if part != "loss" and not {*outputs} <= {*reply.get("grad", {})}:
+                return Outcome("n/a", f"the target returns no gradient of {', '.join(outputs)}", reply=reply)
+        measures = {output: distributed.measured(batch, output, replies) for output in outputs}
+        output, worst = max(measures.items(), key=lambda item: item[1].r)
+        return Outcome("pass" if worst.r <= 1.0 else "fail", worst.reason, worst, output, reply=replies[0])
+
+    note = f"{distributed.PROCESSES} processes of {distributed.SHARD} rows each; the numbers are their sums, before the average"
+    dtype = batch.problem.dtype
+    return Check(f"{batch.id}/{dtype}/{part}", (clause,), "distributed", "MUST", dtype, note, judge)
 
 
 def explained(question: Question, output: str, first: Any, second: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from infonce_ref.conformance.checks import Check, in_profiles, matching
 from infonce_ref.conformance.known import KnownFailures
 from infonce_ref.conformance.results import Result, Usage, explain
-from infonce_ref.conformance.run import Options, runner_for, selection
+from infonce_ref.conformance.run import Options, selection, session_for
 from infonce_ref.conformance.session import Session
 
 
@@ -67,7 +67,7 @@ def parametrize_with_checks(
     expected = {c.id: why for pattern, why in (expected_failures or {}).items() for c in matching(checks, pattern)}
     if known is not None:
         expected |= known_to_fail(KnownFailures.load(Path(known)), checks, every)
-    session = Session(runner_for(target, asked))  # starts with the first check, and serves them all
+    session = session_for(target, asked)  # starts with the first check, and serves them all
     atexit.register(session.close)
 
     def marks(check: Check) -> list[Any]:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any
 
 import infonce_ref
-from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, Outcome, Status
+from infonce_ref.conformance.checks import ORDINARY, PROFILES, REQUIRED, Check, Outcome, Status
 from infonce_ref.conformance.load import EDITION
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class Report:
 
     def verdict(self) -> str:
         """The outcome in one sentence."""
-        names = "all profiles" if len(self.required) == len(PROFILES) else ", ".join(self.required)
+        names = "all profiles" if {*ORDINARY} <= {*self.required} else ", ".join(self.required)
         missing = ", ".join(self.missing)
         if self.exit_code is Exit.DOES_NOT:
             failures, blame = self.failures(self.required), self.blame()

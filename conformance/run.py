@@ -10,11 +10,12 @@ from typing import Any
 
 from infonce_ref.conformance.adapters.declare import READINGS
 from infonce_ref.conformance.capabilities import contradictions
-from infonce_ref.conformance.checks import PROFILES, REQUIRED, Check, all_checks, matching
+from infonce_ref.conformance.checks import NAMED, ORDINARY, PROFILES, REQUIRED, Check, all_checks, matching
 from infonce_ref.conformance.fresh import DEFAULT_SEED
 from infonce_ref.conformance.known import KnownFailures
 from infonce_ref.conformance.load import digest, losses
 from infonce_ref.conformance.results import Report, Result, Usage
+from infonce_ref.conformance.ranks import Ranks
 from infonce_ref.conformance.runner import WIRES, ChildRunner, ExecRunner, LocalRunner, Runner
 from infonce_ref.conformance.session import Session
 
@@ -59,7 +60,7 @@ class Options:
     def required(self) -> tuple[str, ...]:
         if self.profile is None:
             return REQUIRED
-        return tuple(PROFILES) if self.profile == "all" else tuple(p.strip() for p in self.profile.split(","))
+        return ORDINARY if self.profile == "all" else tuple(p.strip() for p in self.profile.split(","))
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -74,19 +75,32 @@ def runner_for(target: Any, options: Options) -> Runner:
     if options.wire is not None:
         limits = {"timeout": options.timeout, "memory": options.memory}
         return ExecRunner(target, options.wire, loss=options.loss, readings=options.readings, **limits)
-    mapping, const, readings = dict(options.map), dict(options.const), list(options.readings)
     if not isinstance(target, str):
-        return LocalRunner(target, options.framework, map=mapping, const=const, readings=readings, loss=options.loss)
-    return ChildRunner(
-        target,
-        options.framework,
-        timeout=options.timeout,
-        memory=options.memory,
-        map=mapping,
-        const=const,
-        readings=readings,
-        loss=options.loss,
-    )
+        return LocalRunner(target, options.framework, **call_of(options))
+    return child_runner(target, options)
+
+
+def child_runner(target: str, options: Options, **more: Any) -> ChildRunner:
+    limits = {"timeout": options.timeout, "memory": options.memory}
+    return ChildRunner(target, options.framework, **limits, **call_of(options), **more)
+
+
+def call_of(options: Options) -> dict[str, Any]:
+    """What the options say of the call."""
+    return {
+        "map": dict(options.map),
+        "const": dict(options.const),
+        "readings": list(options.readings),
+        "loss": options.loss,
+    }
+
+
+def session_for(target: Any, options: Options) -> Session:
+    """The session in which a target is asked; over several processes too, where those can be."""
+    group = None
+    if isinstance(target, str) and options.wire is None:
+        group = Ranks(lambda member: child_runner(target, options, group=dict(member)))
+    return Session(runner_for(target, options), group)
 
 
 def chosen(options: Options, seed: int) -> list[Check]:
@@ -96,7 +110,11 @@ def chosen(options: Options, seed: int) -> list[Check]:
 
 def selection(options: Options, seed: int) -> tuple[list[Check], list[str]]:
     """The checks that the options choose, and the ids of all that there are; Usage if the pattern matches none."""
-    every = all_checks(options.loss, seed, options.vectors)
+    named = [profile for profile in options.required if profile in NAMED]
+    every = all_checks(options.loss, seed, options.vectors, named)
+    for profile in named:
+        if not any(check.profile == profile for check in every):
+            raise Usage(f"there are no checks of {options.loss} in the profile {profile}")
     checks = matching(every, options.only)
     if not checks:
         raise Usage(f"no check matches {options.only!r}" if options.only else f"there are no checks of {options.loss}")
@@ -146,7 +164,7 @@ def check_loss(
     report = new_report(fn, asked, seed)
     report.known = None if known is None else KnownFailures.load(Path(known))
     checks, report.every = selection(asked, seed)
-    session = Session(runner_for(fn, asked))
+    session = session_for(fn, asked)
     try:
         run(session, checks, report, lambda _: None)
     finally:

@@ -27,6 +27,7 @@ from infonce_ref.conformance.adapters.declared import Declared
 from infonce_ref.conformance.adapters.resolve import Unusable
 from infonce_ref.conformance.adapters.text import TextWire
 from infonce_ref.conformance.adapters.wire import JsonWire, checked
+from infonce_ref.conformance.memory import Watch
 
 START_SECONDS = 180.0  # importing an array library on a busy machine
 LOOK_SECONDS = 0.2  # between two looks at whether a silent process is still there
@@ -79,12 +80,23 @@ class LocalRunner:
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self.adapter is None:
             self.start()
-        # through text and back, so that a callable here and a child there get the very same thing
-        reply: dict[str, Any] = json.loads(json.dumps(self.adapter.answer(json.loads(json.dumps(request)))))
-        return reply
+
+        def answer() -> dict[str, Any]:
+            # through text and back, so that a callable here and a child there get the very same thing
+            reply: dict[str, Any] = json.loads(json.dumps(self.adapter.answer(json.loads(json.dumps(request)))))
+            return reply
+
+        return watched(os.getpid(), answer) if request.get("watch") else answer()
 
     def close(self) -> None:
         self.adapter = None
+
+
+def watched(process: int, answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, and how much more memory the process had meanwhile, where that can be known."""
+    with Watch(process) as watch:
+        reply = answer()
+    return reply if watch.grown is None else {**reply, "memory": watch.grown}
 
 
 class Accident(Exception):
@@ -159,6 +171,14 @@ class ProcessRunner:
             except Unusable as error:
                 self.deaths += 1
                 return {"dead": f"can't start again: {error}"}
+        assert self.process is not None
+        if request.get("watch"):
+            plain = {key: value for key, value in request.items() if key != "watch"}
+            return watched(self.process.pid, lambda: self._ask(plain))
+        return self._ask(request)
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply of a process that has been started."""
         self.requests.put(self.wire.request(request))
         try:
             reply = self.next(self.timeout, lambda message: message.get("id") == request["id"])

@@ -21,7 +21,7 @@ G = TypeVar("G")
 R = TypeVar("R")
 Device: TypeAlias = contextlib.AbstractContextManager[Any]
 
-LARGEST_MATRIX = 2**28  # bytes: no block of queries × candidates exceeds this by default
+LARGEST_MATRIX = 2**24  # bytes: no block of queries × candidates exceeds this by default; a call holds about five
 
 
 class RowGrads(NamedTuple):
@@ -62,6 +62,7 @@ class Plan(NamedTuple, Generic[G]):
     @property
     def spans(self) -> list[tuple[int, int]]:
         """The blocks of queries: (lo, hi), …"""
+        # call.large: the last block is as long as it is
         return [(lo, min(lo + self.block_size, self.queries)) for lo in range(0, self.queries, self.block_size)]
 
     def join(self, blocks: list[Array]) -> Array:
@@ -84,7 +85,7 @@ class Plan(NamedTuple, Generic[G]):
 
 def default_block_size(columns: int, bits: int) -> int:
     """The most queries whose scores against all candidates stay within LARGEST_MATRIX."""
-    return max(1, LARGEST_MATRIX * 8 // (max(columns, 1) * bits))  # stream.block
+    return max(1, LARGEST_MATRIX * 8 // (max(columns, 1) * bits))  # stream.block call.memory
 
 
 def value(plan: Plan[G], device: Device) -> Array:

@@ -66,7 +66,7 @@ def test_blocks_cover_every_query_once(queries: int, block_size: int) -> None:
 
 @on(("columns", "bits"), [(1, 64), (2**20, 32), (2**28, 64), (0, 32)])
 def test_default_blocks_stay_within_the_limit(columns: int, bits: int) -> None:
-    """[stream.block] By default a block's scores take 256 MiB at most, or one row if a row takes more."""
+    """[stream.block] By default a block's scores take 16 MiB at most, or one row if a row takes more."""
     rows = loss.default_block_size(columns, bits)
     assert rows >= 1
     assert rows == 1 or rows * columns * bits // 8 <= loss.LARGEST_MATRIX

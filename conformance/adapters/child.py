@@ -46,6 +46,15 @@ def load(options: dict[str, Any]) -> Adapter:
     return Adapter(target, framework(name))
 
 
+def join(store: str, rank: int, processes: int) -> None:
+    """Become one of a torch.distributed group, on this machine alone."""
+    import torch.distributed
+
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=processes)
+
+
 def limit_memory(gibibytes: float) -> None:
     """Let the address space grow by `gibibytes` from here; where the system has no such limit, do nothing."""
     with contextlib.suppress(ImportError, OSError, ValueError):
@@ -60,7 +69,7 @@ def limit_memory(gibibytes: float) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Say hello (or why not), then answer until the parent closes the wire."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("options", help="JSON: target, framework, map, const, readings, memory")
+    parser.add_argument("options", help="JSON: target, framework, map, const, readings, memory, group")
     options = json.loads(parser.parse_args(arguments).options)
     requests, replies = take_wire()
     process = os.getpid()
@@ -72,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         replies.flush()
 
     try:
+        if options.get("group"):
+            join(**options["group"])
         adapter = load(options)
         send({"hello": adapter.hello()})
     except Unusable as error:

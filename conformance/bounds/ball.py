@@ -51,14 +51,19 @@ class Ball:
 
 @dataclass(frozen=True)
 class Rounding:
-    """What one operation may lose: `unit` relative to its result, `eta` where it underflows."""
+    """What one operation may lose: `unit` relative to its result, `eta` where it underflows.
+
+    In a problem that stands for a larger one, each term of a sum may stand for several `terms`.
+    """
 
     unit: mpf
     eta: mpf
+    terms: int = 1
 
     def gamma(self, count: Any) -> Any:
-        """The relative loss of `count` roundings, one after the other."""
-        return count * self.unit / (1 - count * self.unit)
+        """The relative loss of `count` roundings, one after the other; each of them `terms` times."""
+        lost = count * self.terms * self.unit
+        return lost / (1 - lost)
 
 
 def exact(array: Array) -> Ball:

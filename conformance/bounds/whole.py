@@ -66,10 +66,14 @@ def bound(
     problem: Problem,
     format: Format,  # noqa: A002  the word everybody uses for it
     level: Level = "textbook",
+    terms: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Elementwise bound on |computed - exact| of the loss and of every gradient, if computed correctly."""
+    """Elementwise bound on |computed - exact| of the loss and of every gradient, if computed correctly.
+
+    Where the problem stands for one with `terms` times as many rows, sums are as long as that one's.
+    """
     with mp.workdps(DIGITS):
-        return _bound(problem, format, rule_of(problem, level))
+        return _bound(problem, format, rule_of(problem, level), terms)
 
 
 def rule_of(problem: Problem, level: Level) -> Rule:
@@ -81,8 +85,8 @@ def rule_of(problem: Problem, level: Level) -> Rule:
     return rule
 
 
-def _bound(problem: Problem, target: Format, rule: Rule) -> dict[str, np.ndarray]:
-    rounding = Rounding(mpf(target.compute_unit), mpf(target.compute_tiny))
+def _bound(problem: Problem, target: Format, rule: Rule, terms: int) -> dict[str, np.ndarray]:
+    rounding = Rounding(mpf(target.compute_unit), mpf(target.compute_tiny), terms)
     loss, gradients = (nested if problem.loss == "matryoshka" else alone)(problem, rounding, rule)
     radii = {"loss": np.asarray(loss.radius + rounding.eta, dtype=object)}
     return radii | {name: stages.store(*gradients[name], target) for name in problem.differentiable}

@@ -10,6 +10,7 @@ from infonce_ref.conformance.answers import AnswersRunner
 from infonce_ref.conformance.commands.run import add_verdict_options, give_verdict
 from infonce_ref.conformance.fresh import DEFAULT_SEED
 from infonce_ref.conformance.run import Options, new_report
+from infonce_ref.conformance.session import Session
 
 
 def add_parser(commands: Any) -> None:
@@ -26,4 +27,4 @@ def judge_command(arguments: argparse.Namespace) -> int:
     report = new_report(str(arguments.answers), options, DEFAULT_SEED)
     known = [] if arguments.known is None else ["--known", str(arguments.known)]
     report.command = ("infonce-conformance", "judge", str(arguments.answers), "--loss", arguments.loss, *known)
-    return give_verdict(arguments, report, options, lambda: AnswersRunner(arguments.answers, arguments.loss))
+    return give_verdict(arguments, report, options, lambda: Session(AnswersRunner(arguments.answers, arguments.loss)))

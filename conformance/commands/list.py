@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from infonce_ref.conformance.adapters.resolve import ALIASES
-from infonce_ref.conformance.checks import PROFILES, REQUIRED
+from infonce_ref.conformance.checks import NAMED, PROFILES, REQUIRED
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.load import losses
 from infonce_ref.conformance.results import Exit
@@ -22,9 +22,8 @@ def list_command(_: argparse.Namespace) -> int:
     print("losses\n  " + "\n  ".join(losses()))
     print("\nprofiles")
     for profile, asks in PROFILES.items():
-        print(
-            f"  {profile:<17} {asks}" + ("  (required unless --profile says otherwise)" if profile in REQUIRED else "")
-        )
+        when = "  (required unless --profile says otherwise)" if profile in REQUIRED else ""
+        print(f"  {profile:<17} {asks}{when or ('  (only when named)' if profile in NAMED else '')}")
     print("\naliases: our argument, and the parameter names that are taken for it")
     for role, names in ALIASES.items():
         print(f"  {role:<19} {', '.join(names)}")

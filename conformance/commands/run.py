@@ -16,8 +16,8 @@ from infonce_ref.conformance.known import DEFAULT_FILE, as_toml, drafted, known_
 from infonce_ref.conformance.report import outputs
 from infonce_ref.conformance.report.model import run_of
 from infonce_ref.conformance.results import Record, Report, Result, Usage
-from infonce_ref.conformance.run import Options, new_report, run, runner_for, selection
-from infonce_ref.conformance.runner import WIRES, Runner
+from infonce_ref.conformance.run import Options, new_report, run, selection, session_for
+from infonce_ref.conformance.runner import WIRES
 from infonce_ref.conformance.session import Session
 
 EXTRA = "pip install 'infonce-ref[conformance]'"
@@ -117,11 +117,13 @@ def run_command(arguments: argparse.Namespace) -> int:
     number = options.drawn_seed()
     report = new_report(target, options, number)
     report.command = ("infonce-conformance", *again(arguments, number))
-    return give_verdict(arguments, report, options, lambda: runner_for(target, options))
+    return give_verdict(arguments, report, options, lambda: session_for(target, options))
 
 
-def give_verdict(arguments: argparse.Namespace, report: Report, options: Options, runner: Callable[[], Runner]) -> int:
-    """Ask `runner` what the options choose, show and write what comes, and return the exit code."""
+def give_verdict(
+    arguments: argparse.Namespace, report: Report, options: Options, begin: Callable[[], Session]
+) -> int:
+    """Ask in the session that `begin` gives what the options choose, tell what comes, and return the exit code."""
     try:
         from infonce_ref.conformance.report.terminal import Terminal
     except ImportError as error:
@@ -135,7 +137,7 @@ def give_verdict(arguments: argparse.Namespace, report: Report, options: Options
     terminal.begin(report)
     if report.known.source:
         terminal.line(f"known failures: {len(report.known.entries)} entries of {report.known.source}")
-    session = Session(runner())
+    session = begin()
     try:
         report.hello = dict(session.hello)
         terminal.resolved(report)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infonce_ref.conformance.adapters.resolve import Unusable
-from infonce_ref.conformance.checks import PROFILES, Check, all_checks, matching
+from infonce_ref.conformance.checks import NAMED, PROFILES, Check, all_checks, matching
 from infonce_ref.conformance.known import Entry, KnownFailures
 from infonce_ref.conformance.load import EDITION, digest, losses
 from infonce_ref.conformance.recorded import Line, Recorded, read
@@ -85,6 +85,9 @@ class Replay:
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self.replies.popleft()) if self.replies else {"garbage": "no raw output is left"}
 
+    def ask_all(self, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [self.ask(request) for request in requests]
+
     def close(self) -> None:
         self.replies.clear()
 
@@ -92,12 +95,12 @@ class Replay:
 def verify(recorded: Recorded) -> Verified:
     """Judge what is recorded again; Unusable if it was judged by other vectors than this suite's."""
     report = _begun(recorded.header)
-    every = all_checks(report.loss, report.seed)
+    every = all_checks(report.loss, report.seed, named=[p for p in report.required if p in NAMED])
     report.every = [check.id for check in every]
     asked = {check.id: check for check in matching(every, report.only)}
     verified = Verified(report)
     replay = Replay(recorded.header["declared"])
-    session = Session(replay)
+    session = Session(replay, replay)
     for number, line in enumerate(recorded.results, 2):
         check = asked.pop(line["id"], None)
         if check is None:

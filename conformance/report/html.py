@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from infonce_ref.conformance.checks import PROFILES
+from infonce_ref.conformance.checks import ORDINARY, PROFILES
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.recorded import Line
 from infonce_ref.conformance.report.model import STATUSES, Run, diagnosis, narrowed, number, short
@@ -65,7 +65,7 @@ def summary(run: Run) -> dict[str, Any]:
         "versions": visible(run.versions, one_line=True),
         "resolved": visible(run.header.get("resolved") or ""),
         "command": visible(run.command, one_line=True),
-        "required": "all profiles" if {*PROFILES} <= {*report.required} else visible(", ".join(report.required)),
+        "required": "all profiles" if {*ORDINARY} <= {*report.required} else visible(", ".join(report.required)),
         "verdict": visible(run.verdict, one_line=True),
         "outcome": outcome(run),
         "met": run.met,
