@@ -22,6 +22,7 @@ from infonce_ref.conformance.large import large_questions, watched_questions
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.problem import FORMATS
 from infonce_ref.conformance.question import HALF, Question
+from infonce_ref.conformance.ranks import PROCESSES
 from infonce_ref.conformance.session import Session
 
 Status = Literal["pass", "fail", "error", "timeout", "xfail", "xpass", "n/a"]
@@ -503,7 +504,7 @@ def over_processes(batch: distributed.Batch, part: str, outputs: tuple[str, ...]
     clause = "distributed.loss" if part == "loss" else "distributed.gradient"
 
     def judge(session: Session) -> Outcome:
-        shards = [batch.shard(rank).to_json() for rank in range(distributed.PROCESSES)]
+        shards = [batch.shard(rank).to_json() for rank in range(PROCESSES)]
         replies = session.ask_all(shards, outputs, as_array=part in SCALARS)
         for kind in CAUSES:
             for reply in replies:
@@ -519,7 +520,7 @@ def over_processes(batch: distributed.Batch, part: str, outputs: tuple[str, ...]
         output, worst = max(measures.items(), key=lambda item: item[1].r)
         return Outcome("pass" if worst.r <= 1.0 else "fail", worst.reason, worst, output, reply=replies[0])
 
-    note = f"{distributed.PROCESSES} processes of {distributed.SHARD} rows each; the numbers are their sums, before the average"
+    note = f"{PROCESSES} processes of {distributed.SHARD} rows each; the numbers are their sums, before the average"
     dtype = batch.problem.dtype
     return Check(f"{batch.id}/{dtype}/{part}", (clause,), "distributed", "MUST", dtype, note, judge)
 

@@ -47,7 +47,8 @@ class Kinds:
 
     @property
     def array(self) -> np.ndarray:
-        return self.rows[self.kind]
+        whole: np.ndarray = self.rows[self.kind]
+        return whole
 
 
 # In the small problem, whose array a gradient's rows belong to: (small name, its first row) -> the large name.

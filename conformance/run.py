@@ -14,8 +14,8 @@ from infonce_ref.conformance.checks import NAMED, ORDINARY, PROFILES, REQUIRED, 
 from infonce_ref.conformance.fresh import DEFAULT_SEED
 from infonce_ref.conformance.known import KnownFailures
 from infonce_ref.conformance.load import digest, losses
-from infonce_ref.conformance.results import Report, Result, Usage
 from infonce_ref.conformance.ranks import Ranks
+from infonce_ref.conformance.results import Report, Result, Usage
 from infonce_ref.conformance.runner import WIRES, ChildRunner, ExecRunner, LocalRunner, Runner
 from infonce_ref.conformance.session import Session
 
@@ -110,7 +110,7 @@ def chosen(options: Options, seed: int) -> list[Check]:
 
 def selection(options: Options, seed: int) -> tuple[list[Check], list[str]]:
     """The checks that the options choose, and the ids of all that there are; Usage if the pattern matches none."""
-    named = [profile for profile in options.required if profile in NAMED]
+    named = tuple(profile for profile in options.required if profile in NAMED)
     every = all_checks(options.loss, seed, options.vectors, named)
     for profile in named:
         if not any(check.profile == profile for check in every):

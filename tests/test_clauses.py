@@ -25,6 +25,8 @@ UNCITED = {
     "call.shape": "every stage's shapes together",
     "precise.loss": "follows from the form of the loss as a whole",
     "precise.gradient": "follows from the form of the gradient as a whole",
+    "distributed.loss": "the reference is called in one process",
+    "distributed.gradient": "the reference is called in one process",
     "rows.nonfinite": "follows where no line hides a NaN",
 }
 

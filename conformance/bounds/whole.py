@@ -235,7 +235,8 @@ def by_temperature(
     """From all logits, or differences of logits, and from the floors."""
     problem, rounding, temperature = given[0].problem, given[0].rounding, mpf(given[0].problem.temperature)
     anchors = {block.left for each in given for block in each.at.blocks}
-    terms = copies * max(sum(each.at.terms() for each in given), sum(problem.arrays[name].size for name in anchors))
+    pairs = sum(each.at.terms() for each in given) * rounding.terms  # a pair of rows that stand for several each
+    terms = copies * max(pairs, sum(problem.arrays[name].size for name in anchors))
     parts: list[Ball] = []
     uses: list[Array] = []
     for each, row, cotangent in zip(given, found, by_logits, strict=True):

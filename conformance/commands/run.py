@@ -65,11 +65,19 @@ def add_verdict_options(judge: argparse.ArgumentParser) -> None:
 def add_renaming(parser: argparse.ArgumentParser) -> None:
     """The options that say what a target calls a parameter, or that it always has one value."""
     parser.add_argument(
-        "--map", type=assignment, action="append", default=[], metavar="OURS=THEIRS",
+        "--map",
+        type=assignment,
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
         help="a parameter under another name",
     )
     parser.add_argument(
-        "--const", type=constant, action="append", default=[], metavar="NAME=VALUE",
+        "--const",
+        type=constant,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
         help="a parameter that is always the same",
     )
 
@@ -120,9 +128,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     return give_verdict(arguments, report, options, lambda: session_for(target, options))
 
 
-def give_verdict(
-    arguments: argparse.Namespace, report: Report, options: Options, begin: Callable[[], Session]
-) -> int:
+def give_verdict(arguments: argparse.Namespace, report: Report, options: Options, begin: Callable[[], Session]) -> int:
     """Ask in the session that `begin` gives what the options choose, tell what comes, and return the exit code."""
     try:
         from infonce_ref.conformance.report.terminal import Terminal

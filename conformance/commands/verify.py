@@ -95,7 +95,7 @@ class Replay:
 def verify(recorded: Recorded) -> Verified:
     """Judge what is recorded again; Unusable if it was judged by other vectors than this suite's."""
     report = _begun(recorded.header)
-    every = all_checks(report.loss, report.seed, named=[p for p in report.required if p in NAMED])
+    every = all_checks(report.loss, report.seed, named=tuple(p for p in report.required if p in NAMED))
     report.every = [check.id for check in every]
     asked = {check.id: check for check in matching(every, report.only)}
     verified = Verified(report)

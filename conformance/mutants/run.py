@@ -111,7 +111,9 @@ class AskOnce(Session):
     asked: Mapping[str, Any] | None = None
     reply: Mapping[str, Any]
 
-    def ask(self, problem: Mapping[str, Any], want: Sequence[str], as_array: bool = False) -> dict[str, Any]:
+    def ask(
+        self, problem: Mapping[str, Any], want: Sequence[str], as_array: bool = False, watch: bool = False
+    ) -> dict[str, Any]:
         if problem is not self.asked:
             everything = ("loss", *LOSSES[problem["loss"]].differentiable(problem["arrays"]))
             self.asked, self.reply = problem, super().ask(problem, everything, as_array=True)
