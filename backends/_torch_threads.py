@@ -16,6 +16,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from infonce_ref.backends._torch_products import watched
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -27,8 +29,7 @@ def threads_for(like: Tensor, scores: int) -> int:
     """As many as the calling thread would use; one for small problems, off the processor, and where calls are watched:
     torch.func and the modes of torch.utils._python_dispatch belong to a thread, and miss what others do.
     """
-    watched = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
-    return 1 if watched or like.device.type != "cpu" or scores < WORTH_THREADS else torch.get_num_threads()
+    return 1 if watched() or like.device.type != "cpu" or scores < WORTH_THREADS else torch.get_num_threads()
 
 
 def shared_out(work: Callable[[Sequence[T]], R], tiles: Sequence[T], like: Tensor, scores: int) -> list[R]:

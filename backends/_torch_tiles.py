@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
+from infonce_ref.backends._torch_products import add_mm, mm
 from infonce_ref.backends._torch_threads import shared_out
 from infonce_ref.backends._torch_unit import UnitRows
 from infonce_ref.contrast import Contrasted, ContrastedMany, MeanOf
@@ -193,7 +194,7 @@ class Tile:
         for block, x in zip(blocks, e.e, strict=True):
             anchors, keys = block.anchors.values, block.keys.values
             if number or block.anchors.name in g.wanted:
-                spread = torch.bmm(x[:, None, :], keys)[:, 0, :] if keys.ndim == 3 else torch.mm(x, keys)
+                spread = torch.bmm(x[:, None, :], keys)[:, 0, :] if keys.ndim == 3 else mm(x, keys)
                 g.add(block.anchors, lo, hi, slope, spread)
                 if number:
                     of_temperature = of_temperature - slope * (anchors * spread).sum(-1, keepdim=True) / self.tau
@@ -204,7 +205,7 @@ class Tile:
             elif keys.ndim == 3:
                 g.of(block.keys, lo, hi).addcmul_((slope * x)[:, :, None], anchors[:, None, :])
             else:
-                g.of(block.keys, lo, hi).addmm_(x.mT, slope * anchors)
+                add_mm(g.of(block.keys, lo, hi), x.mT, slope * anchors)
         g.add(pair.anchors, lo, hi, -row_total, pair.keys.values)
         g.add(pair.keys, lo, hi, -row_total, pair.anchors.values)
         # Σ_j G_j d_j: what the keys, spread over the rows, have in common with the anchors, less the positives.
@@ -258,7 +259,7 @@ def scores(block: Block, positive: Tensor, tau: Tensor, out: Tensor) -> Tensor:
     anchors, keys = block.anchors.values / tau, block.keys.values
     if keys.ndim == 3:
         return torch.sub(torch.bmm(keys, anchors[:, :, None])[:, :, 0], positive, out=out)
-    return torch.addmm(positive, anchors, keys.mT, beta=-1, out=out)
+    return mm(anchors, keys.mT, out).sub_(positive)
 
 
 def put(x: Tensor, columns: Tensor, value: float, inside: bool) -> None:
@@ -393,7 +394,7 @@ class ManyTile:
         assert block.keep is not None
         anchors = block.anchors.values / self.tau
         pairs = Pairs(block.positive, anchors)
-        x = torch.mm(anchors, block.keys.values.mT, out=self.room[: hi - lo])
+        x = mm(anchors, block.keys.values.mT, self.room[: hi - lo])
         at_positives = x.view(-1)[pairs.places] - self.margin / self.tau
         np.copyto(x.exp_().numpy(), 0, where=~block.keep.numpy())  # three times as fast as masked_fill_
         found = LINKS[link](torch, pairs, at_positives, x.sum(-1))
@@ -413,12 +414,12 @@ class ManyTile:
                 g.leave_out(rows)
         by_number = self.tau.new_zeros(())
         if "temperature" in g.wanted or block.anchors.name in g.wanted:
-            to_anchors = torch.mm(x, block.keys.values).div_(self.tau)
+            to_anchors = mm(x, block.keys.values).div_(self.tau)
             by_number = of_positives * self.margin / self.tau - (anchors * to_anchors).sum()
             if block.anchors.name in g.wanted:
                 g.of(block.anchors, lo, hi).add_(to_anchors)
         if block.keys.name in g.wanted:
-            g.of(block.keys, lo, hi).addmm_(x.mT, anchors)
+            add_mm(g.of(block.keys, lo, hi), x.mT, anchors)
         g.add_shared("temperature", by_number)
         g.add_shared("margin", -of_positives)
 

@@ -15,13 +15,15 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from infonce_ref.backends._torch_products import add_mm, mm
 from infonce_ref.backends._torch_threads import shared_out
 
 Totals: TypeAlias = dict[str, Tensor]
 Span: TypeAlias = tuple[int, int]
 
 SIDE = 512  # of a square of scores
-HELD = 2**23  # scores: so many are held from the first visit to the second
+FEW = 128  # rows of a square
+HELD = 2**24  # scores: so many are held from the first visit to the second
 
 
 def spans(rows: int, whole: int) -> list[Span]:
@@ -59,10 +61,16 @@ class Exponentials:
     def __call__(self, x: Square, number: int = 0) -> Tensor:
         """One square, until the next of that number."""
         out = self.room[number % len(self.room), : x.hi - x.lo, : x.right - x.left]
-        h = torch.mm(self.anchors[x.lo : x.hi], self.keys[x.left : x.right].mT, out=out).exp_()
+        h = mm(self.anchors[x.lo : x.hi], self.keys[x.left : x.right].mT, out).exp_()
         for offset in self.never:
             x.place(h, offset)[0].zero_()
         return h
+
+
+def weigh(h: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """h_ij times the sum of its row's and its column's weight, some rows at a time: what that takes stays small."""
+    for part, those in zip(h.split(FEW), rows[:, None].split(FEW), strict=True):
+        part.mul_(those + columns)
 
 
 T = TypeVar("T", Tensor, Tensor | None)
@@ -75,6 +83,17 @@ def total(parts: Iterable[T]) -> T:
         if first is not None and part is not None:
             first += part
     return first
+
+
+def zeros_across(x: Tensor) -> Tensor:
+    """Zeros for the gradient of x lying on its side: so it adds up in long rows, and oneDNN is quicker."""
+    return x.new_zeros(x.mT.shape)
+
+
+def upright(parts: Iterable[Tensor | None]) -> Tensor | None:
+    """The sum of what lies on its side, set up."""
+    found = total(parts)
+    return None if found is None else found.mT.contiguous()
 
 
 def no_room(x: Tensor) -> Tensor:
@@ -94,7 +113,7 @@ class OneWay:
         number = "temperature" in wanted
         scaled = q / self.tau
         positive = (scaled * k).sum(-1, keepdim=True).exp_()
-        sides = spans(q.shape[0], whole=1024)
+        sides = spans(q.shape[0], whole=SIDE)
         one, other = number or self.names[0] in wanted, self.names[1] in wanted
         if len(sides) == 1:
             sums, to_q, to_k = self.at_once(scaled, positive, weights, one, other)
@@ -115,7 +134,7 @@ class OneWay:
         self, scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Σ_j e^{s_ij} of every row's negatives; with weights the gradients of q and k, if wanted."""
-        h = torch.mm(scaled, self.k.mT).exp_()
+        h = mm(scaled, self.k.mT).exp_()
         own = h.diagonal()
         own.zero_()
         sums = h.sum(-1, keepdim=True)
@@ -123,8 +142,8 @@ class OneWay:
             return sums, None, None
         own.copy_(-sums[:, 0])
         slope = weights[:, None] / (positive + sums)  # ∂L/∂h of every negative
-        to_q = torch.mm(h, self.k).mul_(slope / self.tau) if one else None
-        return sums, to_q, torch.mm(h.mT, scaled * slope) if other else None
+        to_q = mm(h, self.k).mul_(slope / self.tau) if one else None
+        return sums, to_q, mm(h.mT, scaled * slope) if other else None
 
     def by_squares(
         self, sides: list[Span], scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
@@ -134,7 +153,7 @@ class OneWay:
         to_q = torch.zeros_like(k) if weights is not None and one else None
 
         def work(rows: Sequence[Span]) -> Tensor | None:
-            to_k = torch.zeros_like(k) if weights is not None and other else None
+            to_k = zeros_across(k) if weights is not None and other else None
             exponentials = Exponentials(scaled, k, (0,), sides[0][1], 1 if to_k is None else len(sides))
             for lo, hi in rows:
                 held = []
@@ -142,17 +161,17 @@ class OneWay:
                     held.append(exponentials(Square(lo, hi, left, right), i))
                     sums[lo:hi] += held[-1].sum(-1, keepdim=True)
                     if to_q is not None:
-                        to_q[lo:hi].addmm_(held[-1], k[left:right])
+                        add_mm(to_q[lo:hi], held[-1], k[left:right])
                 if to_k is None or weights is None:
                     continue
-                of_row = scaled[lo:hi] * (weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]))
+                of_row = (scaled[lo:hi] * (weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]))).mT
                 for h, (left, right) in zip(held, sides, strict=True):
                     if left == lo:
                         h.diagonal().copy_(-sums[lo:hi, 0])
-                    to_k[left:right].addmm_(h.mT, of_row)
+                    add_mm(to_k[:, left:right], of_row, h)
             return to_k
 
-        to_k = total(shared_out(work, sides, k, k.shape[0] ** 2))
+        to_k = upright(shared_out(work, sides, k, k.shape[0] ** 2))
         if to_q is not None and weights is not None:
             to_q.addcmul_(sums, k, value=-1).mul_(weights[:, None] / ((positive + sums) * self.tau))
         return sums, to_q, to_k
@@ -206,18 +225,18 @@ class BothWays:
         second = self.names[1] in wanted
 
         def pull(part: Sequence[Span]) -> Tensor | None:
-            to_v = torch.zeros_like(v) if second else None
+            to_v = zeros_across(v) if second else None
             for x, h in known(part) if hold else squares(part):
-                h.mul_(by_row[x.lo : x.hi, None] + by_column[x.left : x.right])
+                weigh(h, by_row[x.lo : x.hi], by_column[x.left : x.right])
                 own, which = x.place(h, 0)
                 own.copy_(of_positive[which])
                 if to_u is not None:
-                    to_u[x.lo : x.hi].addmm_(h, v[x.left : x.right])
+                    add_mm(to_u[x.lo : x.hi], h, v[x.left : x.right])
                 if to_v is not None:
-                    to_v[x.left : x.right].addmm_(h.mT, u[x.lo : x.hi])
+                    add_mm(to_v[:, x.left : x.right], u[x.lo : x.hi].mT, h)
             return to_v
 
-        to_v = total(shared_out(pull, sides, u, n * n))
+        to_v = upright(shared_out(pull, sides, u, n * n))
         return losses, {
             self.names[0]: no_room(u) if to_u is None else to_u,
             self.names[1]: no_room(v) if to_v is None else to_v,
@@ -268,17 +287,18 @@ class Views:
         slope = slope / positive
 
         def pull(part: Sequence[Square]) -> Tensor:
-            to_u = torch.zeros_like(u)
+            to_u, across = torch.zeros_like(u), zeros_across(u)
             exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], 0 if hold else 1)
             for x in part:
-                h = (held[x] if hold else exponentials(x)).mul_(slope[x.lo : x.hi, None] + slope[x.left : x.right])
+                h = held[x] if hold else exponentials(x)
+                weigh(h, slope[x.lo : x.hi], slope[x.left : x.right])
                 for offset in (n, -n):
                     own, which = x.place(h, offset)
                     own.copy_(of_positive[which])
-                to_u[x.lo : x.hi].addmm_(h, u[x.left : x.right])
+                add_mm(to_u[x.lo : x.hi], h, u[x.left : x.right])
                 if x.left > x.lo:
-                    to_u[x.left : x.right].addmm_(h.mT, u[x.lo : x.hi])
-            return to_u
+                    add_mm(across[:, x.left : x.right], u[x.lo : x.hi].mT, h)
+            return to_u.add_(across.mT) if len(sides) > 1 else to_u
 
         to_u = total(shared_out(pull, squares, u, rows * n))
         return losses, {

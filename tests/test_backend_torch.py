@@ -23,7 +23,7 @@ from tests.problems import arguments, outputs, worst
 
 torch = pytest.importorskip("torch")
 
-from infonce_ref.backends import _torch_threads, _torch_tiles, _torch_unit  # noqa: E402
+from infonce_ref.backends import _torch_products, _torch_threads, _torch_tiles, _torch_unit  # noqa: E402
 from infonce_ref.backends import torch as fast  # noqa: E402
 
 on = pytest.mark.parametrize
@@ -468,6 +468,89 @@ def test_memory_grows_with_the_rows(loss: str) -> None:
     pytest.importorskip("resource")
     done = subprocess.run([sys.executable, "-c", MEASURE.format(loss=loss)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 16384**2 * 4 / 10
+
+
+# --- products --------------------------------------------------------------------------------------------------------
+
+ORIENTED: dict[str, Callable[[Any], Any]] = {"upright": lambda x: x, "across": lambda x: x.mT.contiguous().mT}
+
+
+@pytest.fixture
+def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The shapes of what oneDNN multiplies."""
+    if _torch_products.onednn is None:
+        pytest.skip("this PyTorch has no oneDNN")
+    shapes: list[Any] = []
+    real = _torch_products.onednn
+
+    def counted(a: Any, b: Any, *more: Any) -> Any:
+        shapes.append((*a.shape, b.shape[0]))
+        return real(a, b, *more)
+
+    monkeypatch.setattr(_torch_products, "onednn", counted)
+    return shapes
+
+
+@on("left", ORIENTED)
+@on("right", ORIENTED)
+@on("shape", [(512, 64, 512), (500, 130, 33), (257, 511, 17)])
+@on("there", [True, False])
+def test_products_are_products(
+    left: str, right: str, shape: tuple[int, ...], there: bool, by_onednn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By oneDNN or torch.mm, with rows side by side or one below another: within γ_k |a| |b| of float64's."""
+    if not there:
+        monkeypatch.setattr(_torch_products, "onednn", None)
+    n, k, m = shape
+    a = ORIENTED[left](normal(601, n, k, dtype=torch.float32))
+    b = ORIENTED[right](normal(602, k, m, dtype=torch.float32))
+    start = normal(603, n, m, dtype=torch.float32)
+    total = start.clone()
+    found = _torch_products.mm(a, b, torch.empty(n, m))
+    _torch_products.add_mm(total, a, b)
+    exact, size = a.double() @ b.double(), a.double().abs() @ b.double().abs()
+    unit = torch.finfo(torch.float32).eps / 2
+    assert torch.all((found - exact).abs() <= (k + 1) * unit * size)
+    assert torch.all((total - start - exact).abs() <= (k + 2) * unit * (size + start.abs()))
+    assert by_onednn == ([shape, shape] if there and n * k * m >= _torch_products.WORTH_IT else [])
+
+
+@on("value", [float("nan"), float("inf"), -float("inf")])
+def test_products_keep_what_isnt_finite(value: float, by_onednn: list[Any]) -> None:
+    """In its row, and nowhere else."""
+    a, b = normal(604, 256, 64, dtype=torch.float32), normal(605, 64, 256, dtype=torch.float32)
+    a[3, 5] = value
+    finite = torch.isfinite(_torch_products.mm(a, b))
+    assert not finite[3].any()
+    assert finite[:3].all()
+    assert finite[4:].all()
+    assert by_onednn
+
+
+def test_what_onednn_is_not_asked(by_onednn: list[Any]) -> None:
+    """float64; what is small; anything while it is switched off, or torch.func looks on."""
+    a = normal(606, 256, 256, dtype=torch.float32)
+    _torch_products.mm(a.double(), a.double())
+    _torch_products.mm(a[:16], a)
+    was = torch._C._get_mkldnn_enabled()
+    try:
+        torch._C._set_mkldnn_enabled(False)  # `torch.backends.mkldnn.flags` sets more, and warns of some of it
+        _torch_products.mm(a, a)
+    finally:
+        torch._C._set_mkldnn_enabled(was)
+    torch.func.vmap(lambda x: _torch_products.mm(x, a))(a[None])
+    torch.func.grad(lambda x: _torch_products.mm(x, a).sum())(a)
+    assert by_onednn == []
+    _torch_products.mm(a, a)
+    assert len(by_onednn) == 1
+
+
+@on("loss", ["info_nce", "clip", "nt_xent", "moco"])
+def test_large_batches_conform(loss: str, by_onednn: list[Any]) -> None:
+    """[call.large] In float32, where oneDNN multiplies, beside the borders of blocks."""
+    report = check_loss(getattr(fast, loss), loss, "torch", profile="scale", only=".scale.*float32")
+    assert report.conforms, str(report)
+    assert by_onednn
 
 
 def test_a_wrong_tile_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

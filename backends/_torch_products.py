@@ -1,0 +1,50 @@
+"""Matrix products of float32 on a processor, by oneDNN where PyTorch has it.
+
+`torch.mm` is MKL's there, which on processors of some makers leaves half of their vector units idle; oneDNN's kernels
+are made for the processor they run on. What PyTorch calls for linear layers that it has fused is used: it has no name of
+its own in the documentation, so that where it is missing, or for small products, `torch.mm` does the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WORTH_IT = 2**21  # multiplications, below which the call costs more than it saves
+
+onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+def watched() -> bool:
+    """Whether torch.func or a mode of torch.utils._python_dispatch looks on: it knows the documented operations alone."""
+    return torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
+
+
+def suits(a: Tensor, b: Tensor) -> bool:
+    """Whether oneDNN takes a @ b, and is faster."""
+    return (
+        a.shape[0] * a.shape[1] * b.shape[1] >= WORTH_IT
+        and a.dtype == torch.float32
+        and a.device.type == "cpu"
+        and onednn is not None
+        and torch.backends.mkldnn.enabled
+        and not watched()
+    )
+
+
+def mm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """a @ b, in `out` or in room of its own."""
+    if suits(a, b):
+        found: Tensor = onednn(a, b.mT, None, "none", [], "")
+        return found
+    return torch.mm(a, b) if out is None else torch.mm(a, b, out=out)
+
+
+def add_mm(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b."""
+    if suits(a, b):
+        total += onednn(a, b.mT, None, "none", [], "")
+    else:
+        total.addmm_(a, b)
