@@ -47,7 +47,8 @@ class Figures:
     def seconds(self, part: str, loss: str, size: tuple[int, int], name: str, clock: str = "") -> float | None:
         """The median seconds. The name `<library>-floor`: those of its quickest products in tiles."""
         if name.endswith("-floor"):
-            tiles = [self.seconds(part, loss, size, name.replace("floor", height), clock) for height in ("256", "512")]
+            those = [name.replace("floor", tiles) for tiles in ("256", "512", "onednn")]
+            tiles = [self.seconds(part, loss, size, each, clock) for each in those]
             return min((t for t in tiles if t is not None), default=None)
         found = self.spread(part, loss, size, name, clock)
         return None if found is None else found[2]

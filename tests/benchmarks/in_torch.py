@@ -57,6 +57,24 @@ def floor_tiled(height: int) -> Callable[[str, Inputs], Call]:
     return build
 
 
+def floor_onednn(loss: str, x: Inputs) -> Call:
+    """The same by the kernels that PyTorch keeps for linear layers, in squares; the second side lying on its side."""
+    a, b = torch.from_numpy(x.a), torch.from_numpy(x.b)
+    n, side = len(a), min(512, len(a))
+    multiply = torch.ops.mkldnn._linear_pointwise  # x, w → x wᵀ
+
+    def call() -> None:
+        to_a, to_b = torch.zeros_like(a), torch.zeros_like(b.T, memory_format=torch.contiguous_format)
+        for lo in range(0, n, side):
+            for left in range(0, n, side):
+                anchors, keys = a[lo : lo + side], b[left : left + side]
+                scores = multiply(anchors, keys, None, "none", [], "")
+                to_a[lo : lo + side] += multiply(scores, keys.T, None, "none", [], "")
+                to_b[:, left : left + side] += multiply(anchors.T, scores.T, None, "none", [], "")
+
+    return call
+
+
 # --- losses: each is made once, then called with the two sides -------------------------------------------------------
 
 
@@ -186,6 +204,7 @@ BUILD: dict[str, Callable[[str, Inputs], Call]] = {
     "torch-dense": floor_dense,
     "torch-256": floor_tiled(256),
     "torch-512": floor_tiled(512),
+    "torch-onednn": floor_onednn,
     "info-nce-pytorch": differentiated(info_nce_pytorch),
     "sentence-transformers": differentiated(multiple_negatives_ranking),
     "open_clip": differentiated(open_clip),

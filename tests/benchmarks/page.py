@@ -30,7 +30,8 @@ Loss and gradients of both sides, float32, τ = {TEMPERATURE} unless said otherw
 loss at a size) take turns in one process, round by round; a figure is the median, ± half of the range between the
 quartiles. One thread: pinned to one CPU, processor time. Two threads: pinned to two, time on the clock. Products are
 what no implementation can do without: the scores and from them the gradient of either side, three matrix products by
-the same library and nothing else, all at once (dense) or so many rows at a time. NT-Xent on N pairs has 2 N × 2 N
+the same library and nothing else, all at once (dense) or so many rows at a time; PyTorch has them by `torch.mm` and
+by oneDNN, and its floor is the faster of them. NT-Xent on N pairs has 2 N × 2 N
 scores.
 """
 

@@ -54,7 +54,7 @@ def mebibytes(figures: Figures, size: tuple[int, int], name: str) -> float | Non
     return ratio(figures.bytes("info_nce", size, name), 2**20)
 
 
-MAIN = ("numpy", "torch", "jax", "autograd", "info-nce-pytorch", "sentence-transformers", "numpy-512", "torch-256")
+MAIN = ("numpy", "torch", "jax", "autograd", "info-nce-pytorch", "sentence-transformers", "numpy-512", "torch-onednn")
 PAIRS = ("numpy", "torch", "jax", "autograd", "lightly", "pml-nt-xent", "optax")
 PLOTS = {
     "time": Plot("info_nce, D = 128, one thread: seconds", "one", "info_nce", seconds("info_nce"), "seconds", MAIN),
