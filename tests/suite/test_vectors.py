@@ -134,8 +134,8 @@ def test_a_wrong_vector_is_rejected(slug: str, change: dict[str, Any]) -> None:
 
 
 def test_all_files_together_are_small() -> None:
-    """3.5 MB at most, so that they travel with the package."""
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*.json")) <= 3_500_000
+    """3 MB at most, so that they travel with the package."""
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*.json")) <= 3_000_000
 
 
 def test_ids_are_hashes_of_the_problem() -> None:
