@@ -22,7 +22,6 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +30,8 @@ from array_api_compat import is_numpy_namespace
 import infonce_ref
 from infonce_ref import loss as reference
 from infonce_ref.backends import _numpy_plans
+from infonce_ref.backends._numpy_threads import one_thread_each, threads_for
+from infonce_ref.backends._numpy_unit import BothWays, Views
 from infonce_ref.backends._plans import Direction, Quick, directions
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.contrast import ContrastedMany
@@ -41,7 +42,6 @@ Array = np.ndarray[Any, Any]
 
 TILE = 2**22  # scores held at a time by a thread, as far as tiles of 128 to 512 rows allow
 FEWEST, MOST = 128, 512
-WORTH_THREADS = 2**20  # scores in all
 
 
 # --- how rows are cut into tiles --------------------------------------------------------------------------------------
@@ -49,27 +49,6 @@ WORTH_THREADS = 2**20  # scores in all
 
 def tile_rows(columns: int, most: int) -> int:
     return max(1, min(most, MOST, max(FEWEST, TILE // max(columns, 1))))
-
-
-@functools.cache
-def blas() -> Any:
-    """What tells and limits the threads of the linear algebra; None without threadpoolctl."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController().select(user_api="blas")
-
-
-def threads_for(scores: int) -> int:
-    """As many tiles at a time as the linear algebra would use threads; each of them then has one."""
-    pools = blas().info() if scores >= WORTH_THREADS and blas() is not None else []
-    return max((pool["num_threads"] for pool in pools), default=1)
-
-
-def one_thread_each(threads: int) -> AbstractContextManager[Any]:
-    limited: AbstractContextManager[Any] = nullcontext() if threads == 1 else blas().limit(limits=1)
-    return limited
 
 
 # --- a tile ----------------------------------------------------------------------------------------------------------
@@ -345,6 +324,10 @@ def passes(plan: Plan[Any]) -> list[Pass] | None:
 
 def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, Array]] | None:
     """The losses of all rows and, where there are weights, the gradients; None where the reference must do it."""
+    rows: Any = plan.rows
+    if isinstance(rows, BothWays | Views):
+        with np.errstate(over="ignore", under="ignore"):
+            return rows.visit(weights)
     found = passes(plan)
     if found is None:
         return None
@@ -451,7 +434,7 @@ def quicker(plan: Callable[..., Plan[Any]], quick: Quick) -> Any:
     return planned
 
 
-clip = NumPyLoss(infonce_ref.clip)
+clip = NumPyLoss(infonce_ref.clip, _numpy_plans.clip)
 dcl = NumPyLoss(infonce_ref.dcl)
 debiased = NumPyLoss(infonce_ref.debiased)
 gte = NumPyLoss(infonce_ref.gte)
@@ -461,7 +444,7 @@ info_nce_from_logits = NumPyLoss(infonce_ref.info_nce_from_logits)
 mil_nce = NumPyLoss(infonce_ref.mil_nce)
 moco = NumPyLoss(infonce_ref.moco)
 n_pair = NumPyLoss(infonce_ref.n_pair)
-nt_xent = NumPyLoss(infonce_ref.nt_xent)
+nt_xent = NumPyLoss(infonce_ref.nt_xent, _numpy_plans.nt_xent)
 siglip = NumPyLoss(infonce_ref.siglip)
 soft_nce = NumPyLoss(infonce_ref.soft_nce)
 sup_con = NumPyLoss(infonce_ref.sup_con)

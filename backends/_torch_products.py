@@ -1,8 +1,8 @@
 """Matrix products of float32 on a processor, by oneDNN where PyTorch has it.
 
 `torch.mm` is MKL's there, which on processors of some makers leaves half of their vector units idle; oneDNN's kernels
-are made for the processor they run on. What PyTorch calls for linear layers that it has fused is used: it has no name of
-its own in the documentation, so that where it is missing, or for small products, `torch.mm` does the same.
+are made for the processor they run on. The operation is the one that PyTorch compiles linear layers to. It isn't
+documented: where it is missing, or for small products, `torch.mm` does the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def watched() -> bool:
-    """Whether torch.func or a mode of torch.utils._python_dispatch looks on: it knows the documented operations alone."""
+    """Whether torch.func or a mode of torch.utils._python_dispatch looks on: documented operations are all it knows."""
     return torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
 
 

@@ -21,7 +21,9 @@ G = TypeVar("G")
 R = TypeVar("R")
 Device: TypeAlias = contextlib.AbstractContextManager[Any]
 
-LARGEST_MATRIX = 2**24  # bytes: no block of queries × candidates exceeds this by default; a call holds about five
+# Bytes of a block of queries × candidates, of which a call holds about five: by default no more than the first, but for
+# blocks of so many queries, which may take the second, or a long queue of candidates would be met by a few at a time.
+ENOUGH, MANY, LARGEST_MATRIX = 2**24, 512, 2**28
 
 
 class RowGrads(NamedTuple):
@@ -84,8 +86,9 @@ class Plan(NamedTuple, Generic[G]):
 
 
 def default_block_size(columns: int, bits: int) -> int:
-    """The most queries whose scores against all candidates stay within LARGEST_MATRIX."""
-    return max(1, LARGEST_MATRIX * 8 // (max(columns, 1) * bits))  # stream.block call.memory
+    """The most queries whose scores against all candidates stay within the limits."""
+    row = max(columns, 1) * bits
+    return max(1, ENOUGH * 8 // row, min(MANY, LARGEST_MATRIX * 8 // row))  # stream.block call.memory
 
 
 def value(plan: Plan[G], device: Device) -> Array:

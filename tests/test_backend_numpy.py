@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
 import pickle
 import tracemalloc
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 import infonce_ref
-from infonce_ref.backends import _numpy, _numpy_plans
+from infonce_ref.backends import _numpy, _numpy_plans, _numpy_threads, _numpy_unit
 from infonce_ref.backends import numpy as fast
 from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.problem import Problem
@@ -123,11 +125,11 @@ def test_tiles_of_several_positives_change_nothing(
 def test_threads_are_those_of_the_linear_algebra() -> None:
     """Small problems take one; where threadpoolctl is, it counts them, and limits each to one while tiles run."""
     pytest.importorskip("threadpoolctl")
-    assert _numpy.threads_for(100) == 1
-    with _numpy.blas().limit(limits=2):
-        assert _numpy.threads_for(2**24) in (1, 2)
-        with _numpy.one_thread_each(2):
-            assert _numpy.threads_for(2**24) == 1
+    assert _numpy_threads.threads_for(100) == 1
+    with _numpy_threads.blas().limit(limits=2):
+        assert _numpy_threads.threads_for(2**24) in (1, 2)
+        with _numpy_threads.one_thread_each(2):
+            assert _numpy_threads.threads_for(2**24) == 1
 
 
 @on("dtype", ["float64", "float32"])
@@ -148,6 +150,52 @@ def test_a_plain_call_is_planned_quickly(
     for ours, reference in zip((value, *grad), (theirs[0], *theirs[1]), strict=True):
         assert type(ours) is type(reference)
         assert ours is None or (ours.dtype, ours.shape) == (reference.dtype, reference.shape)
+
+
+AT_ONCE = {"clip": (_numpy_plans.clip, ("image", "text")), "nt_xent": (_numpy_plans.nt_xent, ("view_a", "view_b"))}
+
+
+@on("loss", AT_ONCE)
+@on("n", [1, 2, 5, 33])
+@on("threads", [1, 3])
+@on("held", [0, 2**24])
+@on("reduction", ["mean", "sum", "none"])
+def test_both_directions_at_once_are_the_reference(
+    loss: str, n: int, threads: int, held: int, reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[clip.mean] [nt-xent.rows] Tiles of any number of rows, held or computed again, in any number of threads."""
+    monkeypatch.setattr(_numpy_unit, "ROWS", 4)
+    monkeypatch.setattr(_numpy_unit, "HELD", held)
+    monkeypatch.setattr(_numpy_threads, "threads_for", lambda scores: threads)
+    monkeypatch.setattr(_numpy_threads, "one_thread_each", lambda threads: contextlib.nullcontext())
+    rng = np.random.default_rng(405)
+    a = rng.standard_normal((n, 7))
+    b = a + rng.standard_normal((n, 7))
+    a[-1], b[-1] = a[0], b[0]  # duplicates, but for one pair
+    plan, names = AT_ONCE[loss]
+    found = plan({names[0]: a, names[1]: b, "reduction": reduction})
+    assert found is not None
+    assert isinstance(found.rows, _numpy_unit.BothWays | _numpy_unit.Views)
+    ours, theirs = (getattr(x, loss).value_and_grad(a, b, reduction=reduction) for x in (fast, infonce_ref))
+    same((ours[0], *ours[1]), (theirs[0], *theirs[1]))
+    cotangent = 0.5 if reduction != "none" else rng.standard_normal(found.queries)
+    pulled = [getattr(x, loss).vjp(a, b, reduction=reduction)[1](cotangent) for x in (fast, infonce_ref)]
+    same(*pulled)
+
+
+@on("loss", AT_ONCE)
+@on("dtype", ["float64", "float32"])
+def test_where_exponentials_come_near_their_limits_rows_go_one_way(loss: str, dtype: str) -> None:
+    """[precise.loss] On either side of the limit the reference's loss, tiny ones too."""
+    rng = np.random.default_rng(406)
+    a = rng.standard_normal((6, 9)).astype(dtype)
+    b = (a + 0.1 * rng.standard_normal((6, 9))).astype(dtype)
+    plan, names = AT_ONCE[loss]
+    limit = 1 / (_numpy_plans.LARGEST_UNSHIFTED[np.dtype(dtype)] - math.log(12 if loss == "nt_xent" else 6))
+    for tau, at_once in ((1.01 * limit, True), (0.99 * limit, False)):
+        assert (plan({names[0]: a, names[1]: b, "temperature": tau}) is not None) == at_once
+        ours, theirs = (getattr(x, loss)(a, b, temperature=tau, reduction="none") for x in (fast, infonce_ref))
+        np.testing.assert_allclose(ours, theirs, rtol=200 / tau * np.finfo(dtype).eps)
 
 
 @on("row", [0.0, 1e-16, 1e16, np.nan, np.inf])

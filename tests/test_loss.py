@@ -64,13 +64,22 @@ def test_blocks_cover_every_query_once(queries: int, block_size: int) -> None:
     assert all(hi - lo <= block_size for lo, hi in plan.spans)
 
 
-@on(("columns", "bits"), [(1, 64), (2**20, 32), (2**28, 64), (0, 32)])
-def test_default_blocks_stay_within_the_limit(columns: int, bits: int) -> None:
-    """[stream.block] By default a block's scores take 16 MiB at most, or one row if a row takes more."""
-    rows = loss.default_block_size(columns, bits)
-    assert rows >= 1
-    assert rows == 1 or rows * columns * bits // 8 <= loss.LARGEST_MATRIX
-    assert (rows + 1) * max(columns, 1) * bits // 8 > loss.LARGEST_MATRIX
+@on(
+    ("columns", "bits", "rows"),
+    [
+        (1, 64, 2**21),  # 16 MiB
+        (0, 32, 2**22),
+        (2**13, 32, 512),
+        (2**13 - 1, 32, 512),
+        (2**12, 32, 1024),
+        (2**17, 32, 512),  # 256 MiB
+        (2**17, 64, 256),
+        (2**28, 64, 1),  # a row takes more
+    ],
+)
+def test_default_blocks_stay_within_the_limits(columns: int, bits: int, rows: int) -> None:
+    """[stream.block] [call.memory] 16 MiB, or 512 queries in up to 256 MiB, or one if it takes more."""
+    assert loss.default_block_size(columns, bits) == rows
 
 
 @on("how", ["value", "value_and_grad", "vjp"])
