@@ -24,7 +24,7 @@ from torch import Tensor
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.backends._torch_products import add_mm, mm
 from infonce_ref.backends._torch_threads import shared_out
-from infonce_ref.backends._torch_unit import UnitRows
+from infonce_ref.backends._torch_unit import LOG2_E, UnitRows
 from infonce_ref.contrast import Contrasted, ContrastedMany, MeanOf
 from infonce_ref.link import softplus, softplus_link
 from infonce_ref.loss import Plan
@@ -276,13 +276,18 @@ def put(x: Tensor, columns: Tensor, value: float, inside: bool) -> None:
 def unshifted_exp(blocks: Sequence[Block], d: Sequence[Tensor], inside: bool) -> Exponentials:
     """e^d in place of d; L = log1p Z."""
     for block, x in zip(blocks, d, strict=True):
-        x.exp_()
+        exp_(x)
         if block.keep is not None:
             x.masked_fill_(~block.keep, 0.0)
         for columns in block.never:
             put(x, columns, 0.0, inside)
     z = sum_of_rows(d)
     return Exponentials(list(d), z, torch.log1p(z), 1 / (1 + z))
+
+
+def exp_(x: Tensor) -> Tensor:
+    """e^x in place of x, the faster way."""
+    return x.mul_(LOG2_E).exp2_()
 
 
 def sum_of_rows(blocks: Sequence[Tensor]) -> Tensor:
@@ -303,7 +308,7 @@ def shifted(blocks: Sequence[Block], d: Sequence[Tensor], inside: bool) -> Expon
     largest = filled[0] if len(filled) == 1 else torch.stack(filled).amax(0)
     largest = torch.where(some, largest, 0.0)
     for x in d:
-        x.sub_(largest).exp_()
+        exp_(x.sub_(largest))
     z = sum_of_rows(d)
     losses, sigmoid = softplus(torch, largest + torch.log(torch.where(some, z, 1.0)))
     return Exponentials(
@@ -396,7 +401,7 @@ class ManyTile:
         pairs = Pairs(block.positive, anchors)
         x = mm(anchors, block.keys.values.mT, self.room[: hi - lo])
         at_positives = x.view(-1)[pairs.places] - self.margin / self.tau
-        np.copyto(x.exp_().numpy(), 0, where=~block.keep.numpy())  # three times as fast as masked_fill_
+        np.copyto(exp_(x).numpy(), 0, where=~block.keep.numpy())  # three times as fast as masked_fill_
         found = LINKS[link](torch, pairs, at_positives, x.sum(-1))
         if weights is not None:
             at_positives = pairs.each(weights) * found.gradient

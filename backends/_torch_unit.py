@@ -1,5 +1,6 @@
 """Tiles for unit rows in pairs at a temperature that isn't low, where e^s itself, s = ⟨u, v⟩ / τ, is far from over- and
-underflow and no shift is needed: Z_i = Σ_j e^{s_ij − s_ii} is a row's sum over e^{s_ii}.
+underflow and no shift is needed: Z_i = Σ_j e^{s_ij − s_ii} is a row's sum over e^{s_ii}. Scores are multiplied out in
+units of ln 2, for PyTorch's exp2 is several times as fast as its exp, and as exact.
 
 What one exponential gives serves both directions, and the positive's own place, empty in the sum, takes its gradient:
 so one matrix G of ∂L/∂s is all there is to multiply with. The scores are cut into squares that stay in a processor's
@@ -9,6 +10,7 @@ the squares are visited twice, and computed twice where they are many.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -21,6 +23,7 @@ from infonce_ref.backends._torch_threads import shared_out
 Totals: TypeAlias = dict[str, Tensor]
 Span: TypeAlias = tuple[int, int]
 
+LOG2_E = math.log2(math.e)
 SIDE = 512  # of a square of scores
 FEW = 128  # rows of a square
 HELD = 2**24  # scores: so many are held from the first visit to the second
@@ -51,7 +54,7 @@ class Square(NamedTuple):
 
 
 class Exponentials:
-    """e^s square by square, 0 where i and j are `never` apart. Each thread has its own."""
+    """2^⟨anchor, key⟩ square by square, 0 where i and j are `never` apart. Each thread has its own."""
 
     def __init__(self, anchors: Tensor, keys: Tensor, never: Sequence[int], side: int, squares: int = 1) -> None:
         """Room for so many squares at a time."""
@@ -61,7 +64,7 @@ class Exponentials:
     def __call__(self, x: Square, number: int = 0) -> Tensor:
         """One square, until the next of that number."""
         out = self.room[number % len(self.room), : x.hi - x.lo, : x.right - x.left]
-        h = mm(self.anchors[x.lo : x.hi], self.keys[x.left : x.right].mT, out).exp_()
+        h = mm(self.anchors[x.lo : x.hi], self.keys[x.left : x.right].mT, out).exp2_()
         for offset in self.never:
             x.place(h, offset)[0].zero_()
         return h
@@ -111,8 +114,8 @@ class OneWay:
         """The losses and, with row weights, the gradients."""
         q, k = self.q, self.k
         number = "temperature" in wanted
-        scaled = q / self.tau
-        positive = (scaled * k).sum(-1, keepdim=True).exp_()
+        scaled = q * (LOG2_E / self.tau)
+        positive = (scaled * k).sum(-1, keepdim=True).exp2_()
         sides = spans(q.shape[0], whole=SIDE)
         one, other = number or self.names[0] in wanted, self.names[1] in wanted
         if len(sides) == 1:
@@ -134,16 +137,16 @@ class OneWay:
         self, scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Σ_j e^{s_ij} of every row's negatives; with weights the gradients of q and k, if wanted."""
-        h = mm(scaled, self.k.mT).exp_()
+        h = mm(scaled, self.k.mT).exp2_()
         own = h.diagonal()
         own.zero_()
         sums = h.sum(-1, keepdim=True)
         if weights is None:
             return sums, None, None
         own.copy_(-sums[:, 0])
-        slope = weights[:, None] / (positive + sums)  # ∂L/∂h of every negative
-        to_q = mm(h, self.k).mul_(slope / self.tau) if one else None
-        return sums, to_q, mm(h.mT, scaled * slope) if other else None
+        slope = weights[:, None] / (positive + sums).mul_(self.tau)  # ∂L/∂⟨q, k⟩ over h
+        to_q = mm(h, self.k).mul_(slope) if one else None
+        return sums, to_q, mm(h.mT, self.q * slope) if other else None
 
     def by_squares(
         self, sides: list[Span], scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
@@ -164,7 +167,8 @@ class OneWay:
                         add_mm(to_q[lo:hi], held[-1], k[left:right])
                 if to_k is None or weights is None:
                     continue
-                of_row = (scaled[lo:hi] * (weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]))).mT
+                slope = weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]).mul_(self.tau)
+                of_row = (self.q[lo:hi] * slope).mT
                 for h, (left, right) in zip(held, sides, strict=True):
                     if left == lo:
                         h.diagonal().copy_(-sums[lo:hi, 0])
@@ -186,8 +190,8 @@ class BothWays:
     def visit(self, weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, Totals]:
         """The losses and, with row weights, the gradients."""
         u, v, n = self.u, self.v, self.u.shape[0]
-        scaled = u / self.tau
-        positive = (scaled * v).sum(-1).exp_()
+        scaled = u * (LOG2_E / self.tau)
+        positive = (scaled * v).sum(-1).exp2_()
         sides = spans(n, whole=1024)
         rows = torch.zeros_like(positive)
         held: dict[Square, Tensor] = {}
@@ -258,8 +262,8 @@ class Views:
         """The losses and, with row weights, the gradients."""
         u, rows = self.u, self.u.shape[0]
         n = rows // 2
-        scaled = u / self.tau
-        positive = (scaled[:n] * u[n:]).sum(-1).exp_().repeat(2)
+        scaled = u * (LOG2_E / self.tau)
+        positive = (scaled[:n] * u[n:]).sum(-1).exp2_().repeat(2)
         sides = spans(rows, whole=512)
         squares = [Square(*row, *column) for i, row in enumerate(sides) for column in sides[i:]]
         held: dict[Square, Tensor] = {}
