@@ -18,6 +18,7 @@ from infonce_ref.backends import _numpy_threads
 Array = np.ndarray[Any, Any]
 
 ROWS = 128  # of a tile
+NEAR = 2**15  # scores: what stays in the caches from one operation to the next
 HELD = 2**24  # scores: so many are held from the first visit to the second
 
 
@@ -59,11 +60,10 @@ class Scores:
 
 
 def weigh(h: Array, rows: Array, columns: Array) -> None:
-    """h_ij times the sum of its row's and its column's weight, a row at a time: so nothing leaves the nearest cache."""
-    both = np.empty_like(columns)
-    for row, weight in zip(h, rows, strict=True):
-        np.add(columns, weight, out=both)
-        row *= both
+    """h_ij times the sum of its row's and its column's weight, so many rows at a time that they stay in the caches."""
+    few = max(1, NEAR // max(len(columns), 1))
+    for lo in range(0, len(h), few):
+        h[lo : lo + few] *= rows[lo : lo + few, None] + columns
 
 
 class BothWays:
