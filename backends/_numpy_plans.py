@@ -6,6 +6,7 @@ negative is the reference's; a call that isn't as plain, or is wrong, isn't plan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ def plain(given: Mapping[str, Any], one: str, other: str, default: float) -> tup
 
 def moderate(tau: float, rows: int, dtype: Any) -> bool:
     """No exponential of a score, nor a sum or a ratio of two, comes near the limits of its dtype."""
-    return 1 / tau + np.log(rows) < LARGEST_UNSHIFTED[dtype]
+    return 1 / tau + math.log(rows) < LARGEST_UNSHIFTED[dtype]
 
 
 def unit_plan(like: Array, rows: Any, entries: int, given: Mapping[str, Any], to_arguments: Any) -> Plan[Any]:

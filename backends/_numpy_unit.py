@@ -83,7 +83,7 @@ class BothWays:
         rows = np.zeros_like(positive)
 
         def sums(part: Sequence[Tile]) -> Array:
-            columns = np.zeros_like(positive)
+            columns: Array = np.zeros_like(positive)
             for x, h in scores.visit(part):
                 rows[x.lo : x.hi] = h.sum(axis=1)
                 columns += h.sum(axis=0)
@@ -101,7 +101,7 @@ class BothWays:
         to_u = np.empty_like(u)
 
         def pull(part: Sequence[Tile]) -> Array:
-            to_v = np.zeros_like(v)
+            to_v: Array = np.zeros_like(v)
             for x, h in scores.visit(part):
                 weigh(h, by_row[x.lo : x.hi], by_column)
                 places, i = x.place(h, 0)
@@ -139,7 +139,7 @@ class Views:
         scores = Scores(scaled, u, (0, n, -n), hold=weights is not None and rows * n <= HELD)
 
         def sums(part: Sequence[Tile]) -> Array:
-            z = np.zeros_like(positive)
+            z: Array = np.zeros_like(positive)
             for x, h in scores.visit(part):
                 z[x.lo : x.hi] += h.sum(axis=1)
                 z[x.hi :] += h[:, x.hi - x.lo :].sum(axis=0)
@@ -155,7 +155,7 @@ class Views:
         slope = slope / positive
 
         def pull(part: Sequence[Tile]) -> Array:
-            to_u = np.zeros_like(u)
+            to_u: Array = np.zeros_like(u)
             for x, h in scores.visit(part):
                 weigh(h, slope[x.lo : x.hi], slope[x.left :])
                 for offset in (n, -n):

@@ -29,7 +29,7 @@ def suits(a: Tensor, b: Tensor) -> bool:
         and a.dtype == torch.float32
         and a.device.type == "cpu"
         and onednn is not None
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and not watched()
     )
 

@@ -72,8 +72,8 @@ class Exponentials:
 
 def weigh(h: Tensor, rows: Tensor, columns: Tensor) -> None:
     """h_ij times the sum of its row's and its column's weight, some rows at a time: what that takes stays small."""
-    for part, those in zip(h.split(FEW), rows[:, None].split(FEW), strict=True):
-        part.mul_(those + columns)
+    for lo in range(0, len(h), FEW):
+        h[lo : lo + FEW].mul_(rows[lo : lo + FEW, None] + columns)
 
 
 T = TypeVar("T", Tensor, Tensor | None)
@@ -168,7 +168,7 @@ class OneWay:
                 if to_k is None or weights is None:
                     continue
                 slope = weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]).mul_(self.tau)
-                of_row = (self.q[lo:hi] * slope).mT
+                of_row = (self.q[lo:hi] * slope).mT.contiguous()
                 for h, (left, right) in zip(held, sides, strict=True):
                     if left == lo:
                         h.diagonal().copy_(-sums[lo:hi, 0])

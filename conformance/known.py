@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infonce_ref.conformance.checks import Check, matches
+from infonce_ref.conformance.checks import NAMED, Check, matches
 from infonce_ref.conformance.clauses import sentences
 from infonce_ref.conformance.fresh import DEFAULT_SEED
 from infonce_ref.conformance.results import Report, Result, Usage
@@ -98,7 +98,9 @@ class KnownFailures:
     def _complaint(self, entry: Entry, asked: Sequence[Result], ids: Collection[str]) -> str:
         matched = [r for r in asked if entry.matches(r.check.id)]
         if not matched:
-            return "" if any(entry.matches(i) for i in ids) or "@" in entry.pattern else "matches no check"
+            of_these = [part for profile in NAMED if (part := f".{profile}.") in entry.pattern]
+            unasked = "@" in entry.pattern or any(not any(part in i for i in ids) for part in of_these)
+            return "" if any(entry.matches(i) for i in ids) or unasked else "matches no check"
         passing = [r.check.id for r in matched if r.outcome.status == "pass" and not _of_another_seed(r.check.id)]
         if passing:
             more = f" and {len(passing) - 1} more" if len(passing) > 1 else ""

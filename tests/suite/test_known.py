@@ -137,6 +137,8 @@ def result(check_id: str, status: Any, profile: str = "core") -> Result:
         ("a/", LATER, [result("a/x", "fail"), result("a/y", "n/a")], ""),
         ("a/", LATER, [result("a/x", "n/a")], "applicable: no such dtype"),
         ("b/", LATER, [result("a/x", "n/a")], "matches no check"),
+        ("b.scale.z", LATER, [result("a/x", "n/a")], ""),  # a profile that runs only when it is named
+        ("b.scale.z", LATER, [result("b.scale.x", "fail")], "matches no check"),
         ("f.0@7/", LATER, [result("f.0@8/x", "pass")], ""),
         ("f.*", LATER, [result("f.0@8/x", "pass")], ""),
         ("f.*", LATER, [result("f.0@20180710/x", "pass")], "matches what passes"),
