@@ -26,6 +26,7 @@ Span: TypeAlias = tuple[int, int]
 LOG2_E = math.log2(math.e)
 SIDE = 512  # of a square of scores
 FEW = 128  # rows of a square
+WIDE = 4096  # columns of a strip
 HELD = 2**24  # scores: so many are held from the first visit to the second
 
 
@@ -121,7 +122,7 @@ class OneWay:
         if len(sides) == 1:
             sums, to_q, to_k = self.at_once(scaled, positive, weights, one, other)
         else:
-            sums, to_q, to_k = self.by_squares(sides, scaled, positive, weights, one, other)
+            sums, to_q, to_k = self.by_strips(sides, scaled, positive, weights, one, other)
         z = (sums / positive)[:, 0]
         losses = torch.log1p(z)
         if weights is None:
@@ -148,37 +149,37 @@ class OneWay:
         to_q = mm(h, self.k).mul_(slope) if one else None
         return sums, to_q, mm(h.mT, self.q * slope) if other else None
 
-    def by_squares(
+    def by_strips(
         self, sides: list[Span], scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The same. The squares of a row are held until its sum is known."""
-        k, sums = self.k, torch.zeros_like(positive)
-        to_q = torch.zeros_like(k) if weights is not None and one else None
+        """The same, some rows at a time."""
+        q, k, sums = self.q, self.k, torch.empty_like(positive)
+        to_q = torch.empty_like(q) if weights is not None and one else None
 
         def work(rows: Sequence[Span]) -> Tensor | None:
             to_k = zeros_across(k) if weights is not None and other else None
-            exponentials = Exponentials(scaled, k, (0,), sides[0][1], 1 if to_k is None else len(sides))
+            room = k.new_empty((sides[0][1], k.shape[0]))
             for lo, hi in rows:
-                held = []
-                for i, (left, right) in enumerate(sides):
-                    held.append(exponentials(Square(lo, hi, left, right), i))
-                    sums[lo:hi] += held[-1].sum(-1, keepdim=True)
-                    if to_q is not None:
-                        add_mm(to_q[lo:hi], held[-1], k[left:right])
-                if to_k is None or weights is None:
+                h = room[: hi - lo]
+                for left, right in sides:
+                    part = h[:, left:right]
+                    torch.exp2(mm(scaled[lo:hi], k[left:right].mT, part), out=part)
+                own = h.diagonal(lo)
+                own.zero_()
+                torch.sum(h, -1, keepdim=True, out=sums[lo:hi])
+                if weights is None:
                     continue
+                own.copy_(-sums[lo:hi, 0])
                 slope = weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]).mul_(self.tau)
-                of_row = (self.q[lo:hi] * slope).mT.contiguous()
-                for h, (left, right) in zip(held, sides, strict=True):
-                    if left == lo:
-                        h.diagonal().copy_(-sums[lo:hi, 0])
-                    add_mm(to_k[:, left:right], of_row, h)
+                if to_q is not None:
+                    torch.mul(mm(h, k), slope, out=to_q[lo:hi])
+                if to_k is not None:
+                    of_row = (q[lo:hi] * slope).mT.contiguous()
+                    for part, those in zip(h.split(WIDE, 1), to_k.split(WIDE, 1), strict=True):
+                        add_mm(those, of_row, part)
             return to_k
 
-        to_k = upright(shared_out(work, sides, k, k.shape[0] ** 2))
-        if to_q is not None and weights is not None:
-            to_q.addcmul_(sums, k, value=-1).mul_(weights[:, None] / ((positive + sums) * self.tau))
-        return sums, to_q, to_k
+        return sums, to_q, upright(shared_out(work, sides, k, k.shape[0] ** 2))
 
 
 class BothWays:
