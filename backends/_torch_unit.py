@@ -2,10 +2,10 @@
 underflow and no shift is needed: Z_i = Σ_j e^{s_ij − s_ii} is a row's sum over e^{s_ii}. Scores are multiplied out in
 units of ln 2, for PyTorch's exp2 is several times as fast as its exp, and as exact.
 
-What one exponential gives serves both directions, and the positive's own place, empty in the sum, takes its gradient:
-so one matrix G of ∂L/∂s is all there is to multiply with. The scores are cut into squares that stay in a processor's
-cache from one product to the next. clip and nt_xent need their sums, over rows and columns, before any of G is known:
-the squares are visited twice, and computed twice where they are many.
+What one exponential gives serves both directions. The positive's place in it is empty: its gradient, as large as all
+the negatives' together, would swallow their digits in a product, and is added on its own. The scores are cut into
+squares that stay in a processor's cache from one operation to the next. clip and nt_xent need their sums, over rows and
+columns, before any gradient is known: the squares are visited twice, and computed twice where they are many.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Span: TypeAlias = tuple[int, int]
 
 LOG2_E = math.log2(math.e)
 SIDE = 512  # of a square of scores
-FEW = 128  # rows of a square
-WIDE = 4096  # columns of a strip
+FEW = 128  # rows that are weighed at a time
+WIDE = 4096  # columns of a product that is added to another
 HELD = 2**24  # scores: so many are held from the first visit to the second
 
 
@@ -44,14 +44,11 @@ class Square(NamedTuple):
     left: int
     right: int
 
-    def place(self, h: Tensor, offset: int) -> tuple[Tensor, slice]:
-        """The scores, a view, where j − i is `offset`, and the i: both counted over all squares."""
+    def leave_out(self, h: Tensor, offset: int) -> None:
+        """Writes 0 where j − i is `offset`, both counted over all squares."""
         offset += self.lo - self.left
-        if not -h.shape[0] < offset < h.shape[1]:
-            return h[:0, 0], slice(0, 0)
-        found = h.diagonal(offset)
-        first = self.lo + max(0, -offset)
-        return found, slice(first, first + found.shape[0])
+        if -h.shape[0] < offset < h.shape[1]:
+            h.diagonal(offset).zero_()
 
 
 class Exponentials:
@@ -67,7 +64,7 @@ class Exponentials:
         out = self.room[number % len(self.room), : x.hi - x.lo, : x.right - x.left]
         h = mm(self.anchors[x.lo : x.hi], self.keys[x.left : x.right].mT, out).exp2_()
         for offset in self.never:
-            x.place(h, offset)[0].zero_()
+            x.leave_out(h, offset)
         return h
 
 
@@ -127,24 +124,23 @@ class OneWay:
         losses = torch.log1p(z)
         if weights is None:
             return losses, {}
+        of_positive = (weights * (z / (1 + z))).mul_(-1 / self.tau)
         return losses, {
-            self.names[0]: no_room(q) if to_q is None else to_q,
-            self.names[1]: no_room(k) if to_k is None else to_k,
+            self.names[0]: no_room(q) if to_q is None else to_q.addcmul_(of_positive[:, None], k),
+            self.names[1]: no_room(k) if to_k is None else to_k.addcmul_(of_positive[:, None], q),
             "temperature": (q * to_q).sum().div_(-self.tau) if number and to_q is not None else q.new_zeros(()),
-            "margin": (weights * (z / (1 + z))).sum() / self.tau if "margin" in wanted else q.new_zeros(()),
+            "margin": -of_positive.sum() if "margin" in wanted else q.new_zeros(()),
         }
 
     def at_once(
         self, scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Σ_j e^{s_ij} of every row's negatives; with weights the gradients of q and k, if wanted."""
+        """Σ_j e^{s_ij} of every row's negatives; with weights, what these give to the gradients that are wanted."""
         h = mm(scaled, self.k.mT).exp2_()
-        own = h.diagonal()
-        own.zero_()
+        h.diagonal().zero_()
         sums = h.sum(-1, keepdim=True)
         if weights is None:
             return sums, None, None
-        own.copy_(-sums[:, 0])
         slope = weights[:, None] / (positive + sums).mul_(self.tau)  # ∂L/∂⟨q, k⟩ over h
         to_q = mm(h, self.k).mul_(slope) if one else None
         return sums, to_q, mm(h.mT, self.q * slope) if other else None
@@ -164,19 +160,17 @@ class OneWay:
                 for left, right in sides:
                     part = h[:, left:right]
                     torch.exp2(mm(scaled[lo:hi], k[left:right].mT, part), out=part)
-                own = h.diagonal(lo)
-                own.zero_()
+                h.diagonal(lo).zero_()
                 torch.sum(h, -1, keepdim=True, out=sums[lo:hi])
                 if weights is None:
                     continue
-                own.copy_(-sums[lo:hi, 0])
                 slope = weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]).mul_(self.tau)
                 if to_q is not None:
                     torch.mul(mm(h, k), slope, out=to_q[lo:hi])
                 if to_k is not None:
-                    of_row = (q[lo:hi] * slope).mT.contiguous()
-                    for part, those in zip(h.split(WIDE, 1), to_k.split(WIDE, 1), strict=True):
-                        add_mm(those, of_row, part)
+                    across = (q[lo:hi] * slope).mT.contiguous()
+                    for total, part in zip(to_k.split(WIDE, 1), h.split(WIDE, 1), strict=True):
+                        add_mm(total, across, part)
             return to_k
 
         return sums, to_q, upright(shared_out(work, sides, k, k.shape[0] ** 2))
@@ -223,7 +217,7 @@ class BothWays:
             return losses, {}
         half = weights / (2 * self.tau)
         by_row, by_column = half / (1 + rows), half / (1 + columns)
-        of_positive = -(by_row * rows + by_column * columns)
+        of_positive = -(by_row * rows + by_column * columns)[:, None]
         by_row, by_column = by_row / positive, by_column / positive
         number = "temperature" in wanted
         to_u = torch.zeros_like(u) if number or self.names[0] in wanted else None
@@ -233,8 +227,6 @@ class BothWays:
             to_v = zeros_across(v) if second else None
             for x, h in known(part) if hold else squares(part):
                 weigh(h, by_row[x.lo : x.hi], by_column[x.left : x.right])
-                own, which = x.place(h, 0)
-                own.copy_(of_positive[which])
                 if to_u is not None:
                     add_mm(to_u[x.lo : x.hi], h, v[x.left : x.right])
                 if to_v is not None:
@@ -243,8 +235,8 @@ class BothWays:
 
         to_v = upright(shared_out(pull, sides, u, n * n))
         return losses, {
-            self.names[0]: no_room(u) if to_u is None else to_u,
-            self.names[1]: no_room(v) if to_v is None else to_v,
+            self.names[0]: no_room(u) if to_u is None else to_u.addcmul_(of_positive, v),
+            self.names[1]: no_room(v) if to_v is None else to_v.addcmul_(of_positive, u),
             "temperature": (u * to_u).sum().div_(-self.tau) if number and to_u is not None else u.new_zeros(()),
             "margin": -of_positive.sum(),
         }
@@ -297,15 +289,12 @@ class Views:
             for x in part:
                 h = held[x] if hold else exponentials(x)
                 weigh(h, slope[x.lo : x.hi], slope[x.left : x.right])
-                for offset in (n, -n):
-                    own, which = x.place(h, offset)
-                    own.copy_(of_positive[which])
                 add_mm(to_u[x.lo : x.hi], h, u[x.left : x.right])
                 if x.left > x.lo:
                     add_mm(across[:, x.left : x.right], u[x.lo : x.hi].mT, h)
             return to_u.add_(across.mT) if len(sides) > 1 else to_u
 
-        to_u = total(shared_out(pull, squares, u, rows * n))
+        to_u = total(shared_out(pull, squares, u, rows * n)).addcmul_(of_positive[:, None], u.roll(n, 0))
         return losses, {
             "views": to_u,
             "temperature": (u * to_u).sum().div_(-2 * self.tau) if "temperature" in wanted else u.new_zeros(()),
