@@ -21,7 +21,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,9 +28,8 @@ from array_api_compat import is_numpy_namespace
 
 import infonce_ref
 from infonce_ref import loss as reference
-from infonce_ref.backends import _numpy_plans
-from infonce_ref.backends._numpy_threads import one_thread_each, threads_for
-from infonce_ref.backends._numpy_unit import BothWays, Views
+from infonce_ref.backends import _numpy_plans, _numpy_threads
+from infonce_ref.backends._numpy_unit import BothWays, OneWay
 from infonce_ref.backends._plans import Direction, Quick, directions
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.contrast import ContrastedMany
@@ -39,16 +37,6 @@ from infonce_ref.loss import Device, Loss, Plan
 from infonce_ref.scores import Block
 
 Array = np.ndarray[Any, Any]
-
-TILE = 2**22  # scores held at a time by a thread, as far as tiles of 128 to 512 rows allow
-FEWEST, MOST = 128, 512
-
-
-# --- how rows are cut into tiles --------------------------------------------------------------------------------------
-
-
-def tile_rows(columns: int, most: int) -> int:
-    return max(1, min(most, MOST, max(FEWEST, TILE // max(columns, 1))))
 
 
 # --- a tile ----------------------------------------------------------------------------------------------------------
@@ -325,40 +313,30 @@ def passes(plan: Plan[Any]) -> list[Pass] | None:
 def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, Array]] | None:
     """The losses of all rows and, where there are weights, the gradients; None where the reference must do it."""
     rows: Any = plan.rows
-    if isinstance(rows, BothWays | Views):
-        with np.errstate(over="ignore", under="ignore"):
-            return rows.visit(weights)
+    if isinstance(rows, OneWay | BothWays):
+        return rows.visit(weights)
     found = passes(plan)
     if found is None:
         return None
     shared: dict[str, Array] = {}
     common = Common(np.zeros(plan.queries, found[0].dtype), {}, {})
     for columns, _, worker in found:
-        height = tile_rows(columns, plan.block_size)
+        height = min(plan.block_size, _numpy_threads.tile_rows(columns))
         spans = [(lo, min(lo + height, plan.queries)) for lo in range(0, plan.queries, height)]
-        threads = min(threads_for(plan.queries * columns), len(spans))
-        workers = [worker(height, weights, common) for _ in range(threads)]
-        with one_thread_each(threads):
-            visit(workers, spans)
-        for one in workers:
-            add_all(shared, one.shared)
+        work = functools.partial(visit, worker, height, weights, common)
+        for part in _numpy_threads.shared_out(work, spans, plan.queries * columns):
+            add_all(shared, part)
     return common.losses, add_all(shared, common.by_row)
 
 
-def visit(workers: Sequence[Worker], spans: Sequence[tuple[int, int]]) -> None:
-    """Let every worker visit its part of the tiles."""
-
-    def work(worker: Worker, part: Sequence[tuple[int, int]]) -> None:
-        with np.errstate(over="ignore", under="ignore"):
-            for span in part:
-                worker.run(*span)
-
-    if len(workers) == 1:
-        work(workers[0], spans)
-        return
-    with ThreadPoolExecutor(len(workers)) as pool:
-        parts = [spans[i :: len(workers)] for i in range(len(workers))]
-        list(pool.map(work, workers, parts))
+def visit(
+    worker: Callable[..., Worker], height: int, weights: Array | None, common: Common, spans: Sequence[tuple[int, int]]
+) -> dict[str, Array]:
+    """What one thread's tiles add to the gradients that all share."""
+    one = worker(height, weights, common)
+    for lo, hi in spans:
+        one.run(lo, hi)
+    return one.shared
 
 
 def add_all(total: dict[str, Array], parts: Mapping[str, Array]) -> dict[str, Array]:

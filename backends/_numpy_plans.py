@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import numpy as xp
 
-from infonce_ref.backends._numpy_unit import BothWays, Views
-from infonce_ref.backends._plans import TEMPERATURES
+from infonce_ref.backends._numpy_unit import BothWays, OneWay
+from infonce_ref.backends._plans import TEMPERATURES, Quick
 from infonce_ref.candidates import candidates
 from infonce_ref.contrast import Contrasted
 from infonce_ref.link import softplus_link
@@ -66,75 +67,62 @@ def plain(given: Mapping[str, Any], one: str, other: str, default: float) -> tup
     return a, b, tau
 
 
-def moderate(tau: float, rows: int, dtype: Any) -> bool:
+def moderate(x: Array, tau: float) -> bool:
     """No exponential of a score, nor a sum or a ratio of two, comes near the limits of its dtype."""
-    return 1 / tau + math.log(rows) < LARGEST_UNSHIFTED[dtype]
+    return 1 / tau + math.log(len(x)) < LARGEST_UNSHIFTED[x.dtype]
 
 
-def unit_plan(like: Array, rows: Any, entries: int, given: Mapping[str, Any], to_arguments: Any) -> Plan[Any]:
-    """The plan of rows that are visited in tiles of their own."""
-    weights = np.empty((entries, 0), like.dtype)
-    reduction = reduce_by(array_namespace(like), given.get("reduction", "mean"), weights, None)
-    return Plan(array_namespace(like), entries, rows, reduction, to_arguments, default_block_size(entries, 32))
+def one_way(x: Array, tau: float) -> OneWay | Contrasted:
+    """Row N + i of x, of 2 N, is row i's positive, the others of that half its negatives."""
+    number, n = x.dtype.type, len(x) // 2
+    if moderate(x, tau):
+        return OneWay(x, number(tau))
+    who = candidates(xp, x[:n], x[n:], None, True, None)
+    return Contrasted(xp, who.layout(x[:n], x[n:], None, softplus_link), number(tau), number(0))
 
 
-def info_nce(given: Mapping[str, Any]) -> Plan[Any] | None:
-    """The plan of this call; None if it isn't plain."""
-    call = plain(given, "query", "positive_key", 0.1)
-    if call is None:
-        return None
-    query, key, tau = call
-    with np.errstate(over="ignore", under="ignore"):  # what they come from isn't planned here
-        queries, keys = unit_rows(query), unit_rows(key)
-    if queries is None or keys is None:
-        return None
-    (q, to_query), (k, to_keys) = queries, keys
-
-    def to_arguments(g: Mapping[str, Array]) -> InfoNCEGrads:
-        return InfoNCEGrads(
-            to_query(g["query"]), to_keys(g["positive_key"]), None, g["temperature"], g["margin"], None, None
-        )
-
-    xp, n = array_namespace(query), len(query)
-    who = candidates(xp, query, key, None, True, None)
-    rows = Contrasted(xp, who.layout(q, k, None, softplus_link), q.dtype.type(tau), q.dtype.type(0))
-    reduction = reduce_by(xp, given.get("reduction", "mean"), q, None)
-    return Plan(xp, n, rows, reduction, to_arguments, default_block_size(n, 8 * q.itemsize))
+def both_ways(x: Array, tau: float, within: bool) -> BothWays | None:
+    """The same the other way round, too."""
+    return BothWays(x, x.dtype.type(tau), within) if moderate(x, tau) else None
 
 
-def clip(given: Mapping[str, Any]) -> Plan[Any] | None:
-    """The plan of this call; None if it isn't plain, or the temperature is low."""
-    call = plain(given, "image", "text", 0.07)
-    if call is None or not moderate(call[2], len(call[0]), call[0].dtype):
-        return None
-    image, text, tau = call
-    with np.errstate(over="ignore", under="ignore"):
-        images, texts = unit_rows(image), unit_rows(text)
-    if images is None or texts is None:
-        return None
-    (u, to_image), (v, to_text) = images, texts
+def quick(
+    names: tuple[str, str], default: float, entries: int, rows: Callable[[Array, float], Any], grads: Callable[..., Any]
+) -> Quick:
+    """The plan of a call with those arrays; so many losses a pair of rows; `grads` of both, temperature, margin."""
 
-    def to_arguments(g: Mapping[str, Array]) -> CLIPGrads:
-        return CLIPGrads(to_image(g["image"]), to_text(g["text"]), None, None, g["temperature"], g["margin"])
+    def plan(given: Mapping[str, Any]) -> Plan[Any] | None:
+        call = plain(given, *names, default)
+        if call is None:
+            return None
+        a, b, tau = call
+        n = len(a)
+        with np.errstate(over="ignore", under="ignore"):  # what they come from isn't planned here
+            units = unit_rows(np.concatenate([a, b]))
+        found = None if units is None else rows(units[0], tau)
+        if units is None or found is None:
+            return None
+        x, to_rows = units
 
-    return unit_plan(u, BothWays(u, v, u.dtype.type(tau), ("image", "text")), len(u), given, to_arguments)
+        def to_arguments(g: Mapping[str, Array]) -> Any:
+            both = to_rows(g["rows"] if "rows" in g else np.concatenate([g[name] for name in names]))
+            return grads(both[:n], both[n:], g["temperature"], g["margin"])
+
+        reduction = reduce_by(xp, given.get("reduction", "mean"), x[: entries * n], None)
+        block_size = default_block_size(n, 8 * x.itemsize)
+        return Plan(xp, entries * n, found, reduction, to_arguments, block_size)
+
+    return plan
 
 
-def nt_xent(given: Mapping[str, Any]) -> Plan[Any] | None:
-    """The plan of this call; None if it isn't plain, or the temperature is low."""
-    call = plain(given, "view_a", "view_b", 0.1)
-    if call is None or not moderate(call[2], 2 * len(call[0]), call[0].dtype):
-        return None
-    a, b, tau = call
-    with np.errstate(over="ignore", under="ignore"):
-        views = unit_rows(np.concatenate([a, b]))
-    if views is None:
-        return None
-    u, to_views = views
-    n = len(a)
+def clip_grads(image: Array, text: Array, temperature: Array, margin: Array) -> CLIPGrads:
+    return CLIPGrads(image, text, None, None, temperature, margin)
 
-    def to_arguments(g: Mapping[str, Array]) -> ViewGrads:
-        both = to_views(g["views"])
-        return ViewGrads(both[:n], both[n:], g["temperature"], g["margin"])
 
-    return unit_plan(u, Views(u, u.dtype.type(tau)), 2 * n, given, to_arguments)
+def info_nce_grads(query: Array, key: Array, temperature: Array, margin: Array) -> InfoNCEGrads:
+    return InfoNCEGrads(query, key, None, temperature, margin, None, None)
+
+
+clip = quick(("image", "text"), 0.07, 1, partial(both_ways, within=False), clip_grads)
+info_nce = quick(("query", "positive_key"), 0.1, 1, one_way, info_nce_grads)
+nt_xent = quick(("view_a", "view_b"), 0.1, 2, partial(both_ways, within=True), ViewGrads)

@@ -1,13 +1,14 @@
-"""Both directions at once, for unit rows in pairs at a temperature that isn't low: where e^s itself, s = ⟨u, v⟩ / τ, is
-far from over- and underflow, no shift is needed and one exponential serves row and column.
+"""Unit rows in pairs at a temperature that isn't low: e^s itself, s = ⟨x_i, x_j⟩ / τ, is far from over- and underflow,
+so no shift is needed and Z_i = Σ_j e^{s_ij − s_ii'} is a row's sum over its positive's e^{s_ii'}.
 
-Z_i = Σ_j e^{s_ij − s_ii} is a row's sum over e^{s_ii}. The positive's own place, empty in the sum, takes its gradient:
-so one matrix G of ∂L/∂s is all there is to multiply with. Sums over rows and columns must be known before any of G is:
-the tiles, some rows against all columns, are visited twice, and computed twice where they are many.
+Rows i and N + i of x belong together. The positive's place among the e^s is empty: its gradient, as large as those of
+all negatives together, is added on its own, for in the products' sums it would cost them their last digits.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,154 +18,158 @@ from infonce_ref.backends import _numpy_threads
 
 Array = np.ndarray[Any, Any]
 
-ROWS = 128  # of a tile
-NEAR = 2**15  # scores: what stays in the caches from one operation to the next
+SIDE = 512  # of a square of scores
 HELD = 2**24  # scores: so many are held from the first visit to the second
 
 
-class Tile(NamedTuple):
-    """Rows lo … hi − 1 of one side against all rows of the other from `left` on."""
+def diagonal(h: Array) -> Array:
+    """A view of it."""
+    found: Array = np.einsum("ii->i", h)
+    return found
+
+
+def add(parts: Sequence[Array]) -> Array:
+    """The sum of what the threads have added up."""
+    return functools.reduce(np.add, parts)
+
+
+class OneWay:
+    """Each row of x's first half against all rows of the second, some rows at a time."""
+
+    def __init__(self, x: Array, tau: Array) -> None:
+        self.x, self.tau = x, tau
+
+    def visit(self, weights: Array | None) -> tuple[Array, dict[str, Array]]:
+        """The losses and, with row weights, the gradients."""
+        n = len(self.x) // 2
+        q, k = self.x[:n], self.x[n:]
+        scaled = q / self.tau
+        positive, sums, to_x = np.empty_like(q[:, 0]), np.empty_like(q[:, 0]), np.empty_like(self.x)
+        height = min(n, _numpy_threads.tile_rows(n))
+
+        def work(part: Sequence[int]) -> Array:
+            room, to_k, product = np.empty((height, n), q.dtype), np.zeros_like(k), np.empty_like(k)
+            for lo in part:
+                rows = slice(lo, min(lo + height, n))
+                h = np.matmul(scaled[rows], k.T, out=room[: rows.stop - lo])
+                np.exp(h, out=h)
+                positive[rows] = diagonal(h[:, rows])
+                diagonal(h[:, rows])[:] = 0
+                sums[rows] = h @ np.ones_like(k[:, 0])
+                if weights is None:
+                    continue
+                slope = (weights[rows] / (self.tau * (positive[rows] + sums[rows])))[:, None]
+                weighted, to_q = q[rows] * slope, np.matmul(h, k, out=to_x[rows])
+                to_k += np.matmul(h.T, weighted, out=product)
+                of_positive = sums[rows, None]
+                to_q -= of_positive * k[rows]
+                to_q *= slope
+                to_k[rows] -= np.multiply(weighted, of_positive, out=weighted)
+            return to_k
+
+        to_k = add(_numpy_threads.shared_out(work, range(0, n, height), n * n))
+        z = sums / positive
+        losses = np.log1p(z)
+        if weights is None:
+            return losses, {}
+        to_x[n:] = to_k
+        temperature = -np.sum(q * to_x[:n]) / self.tau
+        return losses, {"rows": to_x, "temperature": temperature, "margin": np.sum(weights * (z / (1 + z))) / self.tau}
+
+
+class Square(NamedTuple):
+    """Rows lo … hi − 1 of x against rows left … right − 1."""
 
     lo: int
     hi: int
     left: int
+    right: int
 
-    def place(self, h: Array, offset: int) -> tuple[tuple[Array, Array], Array]:
-        """Where in h, the scores, j − i is `offset`; and those i."""
-        i = np.arange(max(self.lo, self.left - offset), min(self.hi, self.left + h.shape[1] - offset))
-        return (i - self.lo, i + offset - self.left), i
+    @property
+    def rows(self) -> slice:
+        return slice(self.lo, self.hi)
 
-
-class Scores:
-    """e^s of tiles, 0 where i and j are `never` apart: held, or computed when they are asked for."""
-
-    def __init__(self, anchors: Array, keys: Array, never: Sequence[int], hold: bool) -> None:
-        self.anchors, self.keys, self.never, self.hold = anchors, keys, never, hold
-        self.held: dict[Tile, Array] = {}
-
-    def visit(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Array]]:
-        """Each tile with its scores, which are good until the next unless they are held."""
-        room = None if self.hold else np.empty((ROWS, len(self.keys)), self.keys.dtype)
-        for x in tiles:
-            if x not in self.held:
-                out = None if room is None else room[: x.hi - x.lo, : len(self.keys) - x.left]
-                h = np.matmul(self.anchors[x.lo : x.hi], self.keys[x.left :].T, out=out)
-                np.exp(h, out=h)
-                for offset in self.never:
-                    h[x.place(h, offset)[0]] = 0
-            else:
-                h = self.held[x]
-            if self.hold:
-                self.held[x] = h
-            yield x, h
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.right)
 
 
-def weigh(h: Array, rows: Array, columns: Array) -> None:
-    """h_ij times the sum of its row's and its column's weight, so many rows at a time that they stay in the caches."""
-    few = max(1, NEAR // max(len(columns), 1))
-    for lo in range(0, len(h), few):
-        h[lo : lo + few] *= rows[lo : lo + few, None] + columns
+def squares(n: int, within: bool) -> list[Square]:
+    """Those of the first half against the second; `within`, those of each half against itself: the upper ones."""
+    side = math.ceil(n / math.ceil(n / SIDE))
+    spans = [(lo, min(lo + side, n)) for lo in range(0, n, side)]
+    others = [(n + lo, n + hi) for lo, hi in spans]
+    between = [Square(*row, *column) for row in spans for column in others]
+    own = [Square(*row, *column) for half in (spans, others) for i, row in enumerate(half) for column in half[i:]]
+    return between + own if within else between
 
 
 class BothWays:
-    """Row i of u against all rows of v and the other way round: half of each."""
+    """Each row of x against all rows of the other half and, `within`, of its own; without it, the mean of a pair's.
 
-    def __init__(self, u: Array, v: Array, tau: Array, names: tuple[str, str]) -> None:
-        self.u, self.v, self.tau, self.names = u, v, tau, names
-
-    def visit(self, weights: Array | None) -> tuple[Array, dict[str, Array]]:
-        """The losses and, with row weights, the gradients."""
-        u, v, n = self.u, self.v, len(self.u)
-        scaled = u / self.tau
-        positive = np.exp(np.einsum("nd,nd->n", scaled, v))
-        tiles = [Tile(lo, min(lo + ROWS, n), 0) for lo in range(0, n, ROWS)]
-        threads = min(_numpy_threads.threads_for(n * n), len(tiles))
-        scores = Scores(scaled, v, (0,), hold=weights is not None and n * n <= HELD)
-        rows = np.zeros_like(positive)
-
-        def sums(part: Sequence[Tile]) -> Array:
-            columns: Array = np.zeros_like(positive)
-            for x, h in scores.visit(part):
-                rows[x.lo : x.hi] = h.sum(axis=1)
-                columns += h.sum(axis=0)
-            return columns
-
-        columns = np.sum(_numpy_threads.shared_out(sums, tiles, threads), axis=0) / positive
-        rows /= positive
-        losses = (np.log1p(rows) + np.log1p(columns)) / 2
-        if weights is None:
-            return losses, {}
-        half = weights / (2 * self.tau)
-        by_row, by_column = half / (1 + rows), half / (1 + columns)
-        of_positive = -(by_row * rows + by_column * columns)
-        by_row, by_column = by_row / positive, by_column / positive
-        to_u = np.empty_like(u)
-
-        def pull(part: Sequence[Tile]) -> Array:
-            to_v: Array = np.zeros_like(v)
-            for x, h in scores.visit(part):
-                weigh(h, by_row[x.lo : x.hi], by_column)
-                places, i = x.place(h, 0)
-                h[places] = of_positive[i]
-                np.matmul(h, v, out=to_u[x.lo : x.hi])
-                to_v += h.T @ u[x.lo : x.hi]
-            return to_v
-
-        to_v = np.sum(_numpy_threads.shared_out(pull, tiles, threads), axis=0)
-        return losses, {
-            self.names[0]: to_u,
-            self.names[1]: to_v,
-            "temperature": -np.sum(u * to_u) / self.tau,
-            "margin": -np.sum(of_positive),
-        }
-
-
-class Views:
-    """Every row of u, two views of N items, against all others; the other view is the positive.
-
-    The scores are symmetric: what is right of a tile's own square stands for its mirror image too.
+    The scores are symmetric, so each pair of rows is looked at once. All sums must be known before any of G is: the
+    squares are visited twice, and computed twice where they are too many to be held.
     """
 
-    def __init__(self, u: Array, tau: Array) -> None:
-        self.u, self.tau = u, tau
+    def __init__(self, x: Array, tau: Array, within: bool) -> None:
+        self.x, self.tau, self.within = x, tau, within
 
     def visit(self, weights: Array | None) -> tuple[Array, dict[str, Array]]:
-        """The losses and, with row weights, the gradients."""
-        u, rows = self.u, len(self.u)
-        n = rows // 2
-        scaled = u / self.tau
-        positive = np.tile(np.exp(np.einsum("nd,nd->n", scaled[:n], u[n:])), 2)
-        tiles = [Tile(lo, min(lo + ROWS, rows), lo) for lo in range(0, rows, ROWS)]
-        threads = min(_numpy_threads.threads_for(rows * n), len(tiles))
-        scores = Scores(scaled, u, (0, n, -n), hold=weights is not None and rows * n <= HELD)
+        """The losses and, with weights, the gradients."""
+        x, n, tiles = self.x, len(self.x) // 2, squares(len(self.x) // 2, self.within)
+        scaled, positive = x / self.tau, np.empty_like(x[:n, 0])
+        held: dict[Square, Array] = {}
+        most = 0 if weights is None else HELD // min(SIDE, n) ** 2
 
-        def sums(part: Sequence[Tile]) -> Array:
-            z: Array = np.zeros_like(positive)
-            for x, h in scores.visit(part):
-                z[x.lo : x.hi] += h.sum(axis=1)
-                z[x.hi :] += h[:, x.hi - x.lo :].sum(axis=0)
+        def exponentials(part: Sequence[Square]) -> Iterator[tuple[Square, Array]]:
+            """Each square's e^s, 0 for a row and itself or its positive: good until the next, unless it is held."""
+            room = np.empty((min(SIDE, n),) * 2, x.dtype)
+            for at in part:
+                h = held.get(at)
+                if h is None:
+                    out = room[: at.hi - at.lo, : at.right - at.left]
+                    if len(held) < most:
+                        out = held[at] = np.empty_like(out)
+                    h = np.matmul(scaled[at.rows], x[at.columns].T, out=out)
+                    np.exp(h, out=h)
+                    if at.left == at.lo + n:
+                        positive[at.rows] = diagonal(h)
+                    if at.left in (at.lo, at.lo + n):
+                        diagonal(h)[:] = 0
+                yield at, h
+
+        def sums(part: Sequence[Square]) -> Array:
+            z = np.zeros_like(x[:, 0])
+            for at, h in exponentials(part):
+                z[at.rows] += h @ np.ones_like(h[0])
+                if at.left > at.lo:
+                    z[at.columns] += np.ones_like(h[:, 0]) @ h
             return z
 
-        z = np.sum(_numpy_threads.shared_out(sums, tiles, threads), axis=0) / positive
+        z = add(_numpy_threads.shared_out(sums, tiles, n * n))
+        twice = np.concatenate([positive, positive])
+        z /= twice
         losses = np.log1p(z)
+        if not self.within:
+            losses = (losses[:n] + losses[n:]) / 2
         if weights is None:
             return losses, {}
-        slope = weights / (self.tau * (1 + z))
+        slope = (weights if self.within else np.concatenate([weights, weights]) / 2) / (self.tau * (1 + z))
         share = slope * z
-        of_positive = -(share + np.roll(share, n))
-        slope = slope / positive
+        of_positive = (share[:n] + share[n:])[:, None]
+        slope /= twice
 
-        def pull(part: Sequence[Tile]) -> Array:
-            to_u: Array = np.zeros_like(u)
-            for x, h in scores.visit(part):
-                weigh(h, slope[x.lo : x.hi], slope[x.left :])
-                for offset in (n, -n):
-                    places, i = x.place(h, offset)
-                    h[places] = of_positive[i]
-                to_u[x.lo : x.hi] += h @ u[x.left :]
-                to_u[x.hi :] += h[:, x.hi - x.lo :].T @ u[x.lo : x.hi]
-            return to_u
+        def pull(part: Sequence[Square]) -> Array:
+            to_x = np.zeros_like(x)
+            for at, h in exponentials(part):
+                h *= slope[at.rows, None] + slope[at.columns]
+                to_x[at.rows] += h @ x[at.columns]
+                if at.left > at.lo:
+                    to_x[at.columns] += h.T @ x[at.rows]
+            return to_x
 
-        to_u = np.sum(_numpy_threads.shared_out(pull, tiles, threads), axis=0)
-        temperature = -np.sum(u * to_u) / (2 * self.tau)
-        return losses, {"views": to_u, "temperature": temperature, "margin": np.sum(share)}
+        to_x = add(_numpy_threads.shared_out(pull, tiles, n * n))
+        to_x[:n] -= of_positive * x[n:]
+        to_x[n:] -= of_positive * x[:n]
+        temperature = -np.sum(x * to_x) / (2 * self.tau)  # each pair of rows counts for both
+        return losses, {"rows": to_x, "temperature": temperature, "margin": np.sum(share)}

@@ -74,14 +74,27 @@ def same(one: Any, other: Any) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
+def in_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """So many, however small the problem and whatever is installed; the list tells in how many all tiles were."""
+    seen = []
+    original = _numpy_threads.shared_out
+
+    def shared_out(*args: Any) -> Any:
+        found = original(*args)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(_numpy_threads, "shared_out", shared_out)
+    monkeypatch.setattr(_numpy_threads, "threads_for", lambda scores: threads)
+    monkeypatch.setattr(_numpy_threads, "one_thread_each", lambda threads: contextlib.nullcontext())
+    return seen
+
+
 @on("tau", [0.1, 0.001])
 @on("threads", [1, 2, 3])
 def test_tiles_and_threads_change_nothing(tau: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several tiles in several threads, with the fixed shift and with the rows' largest, agree with the reference."""
-    seen = []
-    monkeypatch.setattr(_numpy, "threads_for", lambda scores: threads)
-    original = _numpy.visit
-    monkeypatch.setattr(_numpy, "visit", lambda workers, spans: (seen.append(len(workers)), original(workers, spans)))
+    seen = in_threads(threads, monkeypatch)
     rng = np.random.default_rng(401)
     q, k, n = rng.standard_normal((70, 5)), rng.standard_normal((70, 5)), rng.standard_normal((70, 2, 5))
     m = rng.random((70, 72)) < 0.7
@@ -104,7 +117,7 @@ def test_tiles_of_several_positives_change_nothing(
 ) -> None:
     """[sup-con.out] [sup-con.in] [sup-con.sincere] The reference's; it itself where scores could overflow."""
     visits = []
-    monkeypatch.setattr(_numpy, "threads_for", lambda scores: threads)
+    in_threads(threads, monkeypatch)
     original = _numpy.ManyWorker.run
     monkeypatch.setattr(_numpy.ManyWorker, "run", lambda *args: (visits.append(args[1:]), original(*args)))
     rng = np.random.default_rng(404)
@@ -152,70 +165,85 @@ def test_a_plain_call_is_planned_quickly(
         assert ours is None or (ours.dtype, ours.shape) == (reference.dtype, reference.shape)
 
 
-AT_ONCE = {"clip": (_numpy_plans.clip, ("image", "text")), "nt_xent": (_numpy_plans.nt_xent, ("view_a", "view_b"))}
+PLAIN = {
+    "clip": (_numpy_plans.clip, ("image", "text")),
+    "info_nce": (_numpy_plans.info_nce, ("query", "positive_key")),
+    "nt_xent": (_numpy_plans.nt_xent, ("view_a", "view_b")),
+}
 
 
-@on("loss", AT_ONCE)
+@on("loss", PLAIN)
 @on("n", [1, 2, 5, 33])
 @on("threads", [1, 3])
-@on("held", [0, 2**24])
+@on("held", [0, 100, 2**24])
 @on("reduction", ["mean", "sum", "none"])
-def test_both_directions_at_once_are_the_reference(
+def test_tiles_of_unit_rows_are_the_reference(
     loss: str, n: int, threads: int, held: int, reduction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """[clip.mean] [nt-xent.rows] Tiles of any number of rows, held or computed again, in any number of threads."""
-    monkeypatch.setattr(_numpy_unit, "ROWS", 4)
+    monkeypatch.setattr(_numpy_unit, "SIDE", 4)
     monkeypatch.setattr(_numpy_unit, "HELD", held)
-    monkeypatch.setattr(_numpy_threads, "threads_for", lambda scores: threads)
-    monkeypatch.setattr(_numpy_threads, "one_thread_each", lambda threads: contextlib.nullcontext())
+    monkeypatch.setattr(_numpy_threads, "tile_rows", lambda columns: 4)
+    seen = in_threads(threads, monkeypatch)
     rng = np.random.default_rng(405)
     a = rng.standard_normal((n, 7))
     b = a + rng.standard_normal((n, 7))
     a[-1], b[-1] = a[0], b[0]  # duplicates, but for one pair
-    plan, names = AT_ONCE[loss]
+    plan, names = PLAIN[loss]
     found = plan({names[0]: a, names[1]: b, "reduction": reduction})
     assert found is not None
-    assert isinstance(found.rows, _numpy_unit.BothWays | _numpy_unit.Views)
+    rows: Any = found.rows
+    assert isinstance(rows, _numpy_unit.OneWay | _numpy_unit.BothWays)
     ours, theirs = (getattr(x, loss).value_and_grad(a, b, reduction=reduction) for x in (fast, infonce_ref))
     same((ours[0], *ours[1]), (theirs[0], *theirs[1]))
     cotangent = 0.5 if reduction != "none" else rng.standard_normal(found.queries)
     pulled = [getattr(x, loss).vjp(a, b, reduction=reduction)[1](cotangent) for x in (fast, infonce_ref)]
     same(*pulled)
+    assert n < 33 or set(seen) == {threads}
 
 
-@on("loss", AT_ONCE)
+@on("loss", PLAIN)
 @on("dtype", ["float64", "float32"])
-def test_where_exponentials_come_near_their_limits_rows_go_one_way(loss: str, dtype: str) -> None:
-    """[precise.loss] On either side of the limit the reference's loss, tiny ones too."""
+def test_where_exponentials_come_near_their_limits_differences_are_taken(loss: str, dtype: str) -> None:
+    """[precise.loss] On either side of the limit the reference's loss and gradients, tiny ones too."""
     rng = np.random.default_rng(406)
     a = rng.standard_normal((6, 9)).astype(dtype)
     b = (a + 0.1 * rng.standard_normal((6, 9))).astype(dtype)
-    plan, names = AT_ONCE[loss]
-    limit = 1 / (_numpy_plans.LARGEST_UNSHIFTED[np.dtype(dtype)] - math.log(12 if loss == "nt_xent" else 6))
-    for tau, at_once in ((1.01 * limit, True), (0.99 * limit, False)):
-        assert (plan({names[0]: a, names[1]: b, "temperature": tau}) is not None) == at_once
-        ours, theirs = (getattr(x, loss)(a, b, temperature=tau, reduction="none") for x in (fast, infonce_ref))
-        np.testing.assert_allclose(ours, theirs, rtol=200 / tau * np.finfo(dtype).eps)
+    plan, names = PLAIN[loss]
+    limit = 1 / (_numpy_plans.LARGEST_UNSHIFTED[np.dtype(dtype)] - math.log(12))
+    for tau, moderate in ((1.01 * limit, True), (0.99 * limit, False)):
+        found = plan({names[0]: a, names[1]: b, "temperature": tau})
+        rows: Any = None if found is None else found.rows
+        assert isinstance(rows, _numpy_unit.OneWay | _numpy_unit.BothWays) == moderate
+        rtol = float(200 / tau * np.finfo(dtype).eps)
+        ours, theirs = (
+            getattr(x, loss).value_and_grad(a, b, temperature=tau, reduction="none") for x in (fast, infonce_ref)
+        )
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=rtol)
+        for g, expected in zip(ours[1][:2], theirs[1][:2], strict=True):
+            largest = np.max(np.abs(expected), axis=1, keepdims=True)
+            assert np.all(np.abs(g - expected) <= rtol * largest)
 
 
+@on("loss", PLAIN)
 @on("row", [0.0, 1e-16, 1e16, np.nan, np.inf])
-def test_what_is_not_plain_is_the_references(row: float) -> None:
+def test_what_is_not_plain_is_the_references(loss: str, row: float) -> None:
     """[similarity.cosine.zero] [similarity.cosine.scale] Rows whose squares are in danger; and every other call."""
     rng = np.random.default_rng(404)
     q, k = (rng.standard_normal((4, 3)).astype(np.float32) for _ in range(2))
-    plan = _numpy_plans.info_nce
-    assert plan({"query": q, "positive_key": k}) is not None
-    others = [("temperature", 1), ("temperature", -1.0), ("similarity", "dot"), ("margin", 0.0), ("reduction", "sums")]
-    for name, value in others:
-        assert plan({"query": q, "positive_key": k, name: value}) is None
+    plan, (one, other) = PLAIN[loss]
+    assert plan({one: q, other: k}) is not None
+    others = [("temperature", 1), ("temperature", -1.0), ("temperature", np.asarray(0.1)), ("similarity", "dot")]
+    for name, value in (*others, ("margin", 0.0), ("reduction", "sums"), ("sample_weight", np.ones(4))):
+        assert plan({one: q, other: k, name: value}) is None
     for bad in (q.astype(np.float16), q[:2], q[:, :0], q.tolist(), None):
-        assert plan({"query": bad, "positive_key": k}) is None
+        assert plan({one: bad, other: k}) is None
     q[1] = row
-    assert plan({"query": q, "positive_key": k}) is None
+    assert plan({one: q, other: k}) is None
     with np.errstate(invalid="ignore"):
-        found, expected = (x.info_nce.value_and_grad(q, k, reduction="none") for x in (fast, infonce_ref))
+        found, expected = (getattr(x, loss).value_and_grad(q, k, reduction="none") for x in (fast, infonce_ref))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    np.testing.assert_allclose(found[1].query, expected[1].query, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[1][0], expected[1][0], rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_not_finite_is_the_references() -> None:
