@@ -169,8 +169,8 @@ class OneWay:
                     torch.mul(mm(h, k), slope, out=to_q[lo:hi])
                 if to_k is not None:
                     across = (q[lo:hi] * slope).mT.contiguous()
-                    for total, part in zip(to_k.split(WIDE, 1), h.split(WIDE, 1), strict=True):
-                        add_mm(total, across, part)
+                    for left in range(0, k.shape[0], WIDE):
+                        add_mm(to_k[:, left : left + WIDE], across, h[:, left : left + WIDE])
             return to_k
 
         return sums, to_q, upright(shared_out(work, sides, k, k.shape[0] ** 2))
