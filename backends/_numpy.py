@@ -28,7 +28,8 @@ from array_api_compat import is_numpy_namespace
 
 import infonce_ref
 from infonce_ref import loss as reference
-from infonce_ref.backends import _numpy_plans, _numpy_threads
+from infonce_ref.backends import _numpy_plans
+from infonce_ref.backends._numpy_threads import at_once, room, shares, tile_rows
 from infonce_ref.backends._numpy_unit import BothWays, OneWay
 from infonce_ref.backends._plans import Direction, Quick, directions
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
@@ -65,7 +66,7 @@ class Worker:
     def buffer(self, name: str, rows: int, columns: int, like: Array) -> Array:
         """Room that is used again by every tile."""
         if name not in self.buffers or self.buffers[name].shape[1] != columns or len(self.buffers[name]) < rows:
-            self.buffers[name] = np.empty((max(rows, self.height), columns), like.dtype)
+            self.buffers[name] = room((max(rows, self.height), columns), like.dtype)
         return self.buffers[name][:rows]
 
     def with_ones(self, keys: Array) -> Array:
@@ -321,10 +322,10 @@ def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, A
     shared: dict[str, Array] = {}
     common = Common(np.zeros(plan.queries, found[0].dtype), {}, {})
     for columns, _, worker in found:
-        height = min(plan.block_size, _numpy_threads.tile_rows(columns))
+        height = min(plan.block_size, tile_rows(columns))
         spans = [(lo, min(lo + height, plan.queries)) for lo in range(0, plan.queries, height)]
         work = functools.partial(visit, worker, height, weights, common)
-        for part in _numpy_threads.shared_out(work, spans, plan.queries * columns):
+        for part in at_once(work, shares(spans, plan.queries * columns)):
             add_all(shared, part)
     return common.losses, add_all(shared, common.by_row)
 

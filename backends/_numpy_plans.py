@@ -36,21 +36,21 @@ LARGEST_UNSHIFTED = {np.dtype("float32"): 40.0, np.dtype("float64"): 300.0}
 
 
 def unit_rows(x: Array) -> tuple[Array, Callable[[Array], Array]] | None:
-    """The reference's `unit_rows`, in fewer steps; None where a square is in danger."""
+    """The reference's `unit_rows`, in fewer steps and in place of x; None where a square is in danger."""
     square = np.einsum("nd,nd->n", x, x)
     low, high = SQUARES[x.dtype]
     if not (low < square.min() and square.max() < high):
         return None
     norm = np.sqrt(square)[:, None]
-    u = x / norm
+    x /= norm
 
     def pullback(v: Array) -> Array:
-        along: Array = u * np.einsum("nd,nd->n", u, v)[:, None]
+        along: Array = x * np.einsum("nd,nd->n", x, v)[:, None]
         np.subtract(v, along, out=along)
         along /= norm
         return along
 
-    return u, pullback
+    return x, pullback
 
 
 def plain(given: Mapping[str, Any], one: str, other: str, default: float) -> tuple[Array, Array, float] | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infonce_ref.backends import _numpy_threads
+from infonce_ref.backends._numpy_threads import at_once, room, shares, tile_rows
 
 Array = np.ndarray[Any, Any]
 
@@ -45,13 +45,13 @@ class OneWay:
         q, k = self.x[:n], self.x[n:]
         scaled = q / self.tau
         positive, sums, to_x = np.empty_like(q[:, 0]), np.empty_like(q[:, 0]), np.empty_like(self.x)
-        height = min(n, _numpy_threads.tile_rows(n))
+        height = min(n, tile_rows(n))
 
         def work(part: Sequence[int]) -> Array:
-            room, to_k, product = np.empty((height, n), q.dtype), np.zeros_like(k), np.empty_like(k)
+            scores, to_k, product = room((height, n), q.dtype), np.zeros_like(k), np.empty_like(k)
             for lo in part:
                 rows = slice(lo, min(lo + height, n))
-                h = np.matmul(scaled[rows], k.T, out=room[: rows.stop - lo])
+                h = np.matmul(scaled[rows], k.T, out=scores[: rows.stop - lo])
                 np.exp(h, out=h)
                 positive[rows] = diagonal(h[:, rows])
                 diagonal(h[:, rows])[:] = 0
@@ -67,7 +67,7 @@ class OneWay:
                 to_k[rows] -= np.multiply(weighted, of_positive, out=weighted)
             return to_k
 
-        to_k = add(_numpy_threads.shared_out(work, range(0, n, height), n * n))
+        to_k = add(at_once(work, shares(range(0, n, height), n * n)))
         z = sums / positive
         losses = np.log1p(z)
         if weights is None:
@@ -94,14 +94,35 @@ class Square(NamedTuple):
         return slice(self.left, self.right)
 
 
-def squares(n: int, within: bool) -> list[Square]:
+def squares(n: int, side: int, within: bool) -> list[Square]:
     """Those of the first half against the second; `within`, those of each half against itself: the upper ones."""
-    side = math.ceil(n / math.ceil(n / SIDE))
     spans = [(lo, min(lo + side, n)) for lo in range(0, n, side)]
     others = [(n + lo, n + hi) for lo, hi in spans]
     between = [Square(*row, *column) for row in spans for column in others]
     own = [Square(*row, *column) for half in (spans, others) for i, row in enumerate(half) for column in half[i:]]
     return between + own if within else between
+
+
+class Exponentials:
+    """e^s of a thread's squares, one after the other, 0 for a row and itself or its positive: good until the next, but
+    for the first so many, which are held to be met again.
+    """
+
+    def __init__(self, x: Array, tau: Array, part: Sequence[Square], side: int, most: int) -> None:
+        self.x, self.scaled, self.part = x, x / tau, part
+        self.room = room((min(len(part), most + 1), side, side), x.dtype)
+        self.known = 0
+
+    def __iter__(self) -> Iterator[tuple[Square, Array]]:
+        last, n = len(self.room) - 1, len(self.x) // 2
+        for i, at in enumerate(self.part):
+            h = self.room[min(i, last), : at.hi - at.lo, : at.right - at.left]
+            if i >= self.known:
+                np.exp(np.matmul(self.scaled[at.rows], self.x[at.columns].T, out=h), out=h)
+                if at.left in (at.lo, at.lo + n):
+                    diagonal(h)[:] = 0
+            yield at, h
+        self.known = len(self.part) if len(self.part) == len(self.room) else last
 
 
 class BothWays:
@@ -116,39 +137,23 @@ class BothWays:
 
     def visit(self, weights: Array | None) -> tuple[Array, dict[str, Array]]:
         """The losses and, with weights, the gradients."""
-        x, n, tiles = self.x, len(self.x) // 2, squares(len(self.x) // 2, self.within)
-        scaled, positive = x / self.tau, np.empty_like(x[:n, 0])
-        held: dict[Square, Array] = {}
-        most = 0 if weights is None else HELD // min(SIDE, n) ** 2
+        x, n = self.x, len(self.x) // 2
+        positive = np.exp(np.einsum("nd,nd->n", x[:n] / self.tau, x[n:]))
+        twice = np.concatenate([positive, positive])
+        side = math.ceil(n / math.ceil(n / SIDE))
+        parts = shares(squares(n, side, self.within), n * n)
+        most = 0 if weights is None else HELD // (side**2 * len(parts))
+        mine = [Exponentials(x, self.tau, part, side, most) for part in parts]
 
-        def exponentials(part: Sequence[Square]) -> Iterator[tuple[Square, Array]]:
-            """Each square's e^s, 0 for a row and itself or its positive: good until the next, unless it is held."""
-            room = np.empty((min(SIDE, n),) * 2, x.dtype)
-            for at in part:
-                h = held.get(at)
-                if h is None:
-                    out = room[: at.hi - at.lo, : at.right - at.left]
-                    if len(held) < most:
-                        out = held[at] = np.empty_like(out)
-                    h = np.matmul(scaled[at.rows], x[at.columns].T, out=out)
-                    np.exp(h, out=h)
-                    if at.left == at.lo + n:
-                        positive[at.rows] = diagonal(h)
-                    if at.left in (at.lo, at.lo + n):
-                        diagonal(h)[:] = 0
-                yield at, h
-
-        def sums(part: Sequence[Square]) -> Array:
-            z = np.zeros_like(x[:, 0])
-            for at, h in exponentials(part):
+        def sums(part: Exponentials) -> Array:
+            z = np.zeros_like(twice)
+            for at, h in part:
                 z[at.rows] += h @ np.ones_like(h[0])
                 if at.left > at.lo:
                     z[at.columns] += np.ones_like(h[:, 0]) @ h
             return z
 
-        z = add(_numpy_threads.shared_out(sums, tiles, n * n))
-        twice = np.concatenate([positive, positive])
-        z /= twice
+        z = add(at_once(sums, mine)) / twice
         losses = np.log1p(z)
         if not self.within:
             losses = (losses[:n] + losses[n:]) / 2
@@ -159,16 +164,16 @@ class BothWays:
         of_positive = (share[:n] + share[n:])[:, None]
         slope /= twice
 
-        def pull(part: Sequence[Square]) -> Array:
+        def pull(part: Exponentials) -> Array:
             to_x = np.zeros_like(x)
-            for at, h in exponentials(part):
+            for at, h in part:
                 h *= slope[at.rows, None] + slope[at.columns]
                 to_x[at.rows] += h @ x[at.columns]
                 if at.left > at.lo:
                     to_x[at.columns] += h.T @ x[at.rows]
             return to_x
 
-        to_x = add(_numpy_threads.shared_out(pull, tiles, n * n))
+        to_x = add(at_once(pull, mine))
         to_x[:n] -= of_positive * x[n:]
         to_x[n:] -= of_positive * x[:n]
         temperature = -np.sum(x * to_x) / (2 * self.tau)  # each pair of rows counts for both
