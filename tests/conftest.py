@@ -22,6 +22,7 @@ ONE_IN = {
     "test_family.py::test_loss_and_gradients_are_exact_within_the_bound[jax": 3,
     "test_oracle_family.py::": 3,
     "test_backend_torch.py::": 3,
+    "test_distributed.py::test_what_gathers_with_gradients_conforms": 3,
     "test_diagnosis.py::test_the_correct_zoo_gets_no_diagnosis": 3,
 }
 

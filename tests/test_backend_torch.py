@@ -472,7 +472,11 @@ def test_memory_grows_with_the_rows(loss: str) -> None:
 
 # --- products --------------------------------------------------------------------------------------------------------
 
-ORIENTED: dict[str, Callable[[Any], Any]] = {"upright": lambda x: x, "across": lambda x: x.mT.contiguous().mT}
+ORIENTED: dict[str, Callable[[Any], Any]] = {
+    "upright": lambda x: x,
+    "across": lambda x: x.mT.contiguous().mT,
+    "part": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]],
+}
 
 
 @pytest.fixture
@@ -484,6 +488,7 @@ def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     real = _torch_products.onednn
 
     def counted(a: Any, b: Any, *more: Any) -> Any:
+        assert b.is_contiguous() or b.mT.is_contiguous()  # with anything else it is a thousand times as slow
         shapes.append((*a.shape, b.shape[0]))
         return real(a, b, *more)
 
@@ -498,7 +503,7 @@ def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_products_are_products(
     left: str, right: str, shape: tuple[int, ...], there: bool, by_onednn: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By oneDNN or torch.mm, with rows side by side or one below another: within γ_k |a| |b| of float64's."""
+    """By oneDNN or torch.mm, however the numbers lie: within γ_k |a| |b| of float64's."""
     if not there:
         monkeypatch.setattr(_torch_products, "onednn", None)
     n, k, m = shape
@@ -548,7 +553,7 @@ def test_what_onednn_is_not_asked(by_onednn: list[Any]) -> None:
 @on("loss", ["info_nce", "clip", "nt_xent", "moco"])
 def test_large_batches_conform(loss: str, by_onednn: list[Any]) -> None:
     """[call.large] In float32, where oneDNN multiplies, beside the borders of blocks."""
-    report = check_loss(getattr(fast, loss), loss, "torch", profile="scale", only=".scale.*float32")
+    report = check_loss(getattr(fast, loss), loss, "torch", profile="scale", only=".scale.*float32/grad")
     assert report.conforms, str(report)
     assert by_onednn
 
