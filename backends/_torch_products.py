@@ -34,17 +34,23 @@ def suits(a: Tensor, b: Tensor) -> bool:
     )
 
 
+def by_onednn(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b. A b that is part of a wider array is copied: oneDNN would take a thousand times as long with it."""
+    dense = b.is_contiguous() or b.mT.is_contiguous()
+    found: Tensor = onednn(a, (b if dense else b.contiguous()).mT, None, "none", [], "")
+    return found
+
+
 def mm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """a @ b, in `out` or in room of its own."""
     if suits(a, b):
-        found: Tensor = onednn(a, b.mT, None, "none", [], "")
-        return found
+        return by_onednn(a, b)
     return torch.mm(a, b) if out is None else torch.mm(a, b, out=out)
 
 
 def add_mm(total: Tensor, a: Tensor, b: Tensor) -> None:
     """total += a @ b."""
     if suits(a, b):
-        total += onednn(a, b.mT, None, "none", [], "")
+        total += by_onednn(a, b)
     else:
         total.addmm_(a, b)

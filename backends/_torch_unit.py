@@ -26,7 +26,7 @@ Span: TypeAlias = tuple[int, int]
 LOG2_E = math.log2(math.e)
 SIDE = 512  # of a square of scores
 FEW = 128  # rows that are weighed at a time
-WIDE = 4096  # columns of a product that is added to another
+WIDE = 4096  # columns of a strip of squares side by side
 HELD = 2**24  # scores: so many are held from the first visit to the second
 
 
@@ -149,28 +149,33 @@ class OneWay:
         self, sides: list[Span], scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The same, some rows at a time."""
-        q, k, sums = self.q, self.k, torch.empty_like(positive)
-        to_q = torch.empty_like(q) if weights is not None and one else None
+        q, k, sums = self.q, self.k, torch.zeros_like(positive)
+        to_q = torch.zeros_like(q) if weights is not None and one else None
+
+        wide = [(lo, min(lo + WIDE, len(k))) for lo in range(0, len(k), WIDE)]
 
         def work(rows: Sequence[Span]) -> Tensor | None:
             to_k = zeros_across(k) if weights is not None and other else None
-            room = k.new_empty((sides[0][1], k.shape[0]))
+            room = [k.new_empty((sides[0][1], right - left)) for left, right in wide]
             for lo, hi in rows:
-                h = room[: hi - lo]
-                for left, right in sides:
-                    part = h[:, left:right]
-                    torch.exp2(mm(scaled[lo:hi], k[left:right].mT, part), out=part)
-                h.diagonal(lo).zero_()
-                torch.sum(h, -1, keepdim=True, out=sums[lo:hi])
+                strip = [part[: hi - lo] for part in room]
+                for h, (first, end) in zip(strip, wide, strict=True):
+                    for left in range(first, end, SIDE):
+                        part = h[:, left - first : left - first + SIDE]
+                        torch.exp2(mm(scaled[lo:hi], k[left : min(left + SIDE, end)].mT, part), out=part)
+                    Square(lo, hi, first, end).leave_out(h, 0)
+                    sums[lo:hi] += h.sum(-1, keepdim=True)
                 if weights is None:
                     continue
                 slope = weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]).mul_(self.tau)
+                across = (q[lo:hi] * slope).mT.contiguous()
+                for h, (left, right) in zip(strip, wide, strict=True):
+                    if to_q is not None:
+                        add_mm(to_q[lo:hi], h, k[left:right])
+                    if to_k is not None:
+                        add_mm(to_k[:, left:right], across, h)
                 if to_q is not None:
-                    torch.mul(mm(h, k), slope, out=to_q[lo:hi])
-                if to_k is not None:
-                    across = (q[lo:hi] * slope).mT.contiguous()
-                    for left in range(0, k.shape[0], WIDE):
-                        add_mm(to_k[:, left : left + WIDE], across, h[:, left : left + WIDE])
+                    to_q[lo:hi] *= slope
             return to_k
 
         return sums, to_q, upright(shared_out(work, sides, k, k.shape[0] ** 2))
