@@ -12,7 +12,8 @@ the rows are carried out otherwise. A tile of T rows against C keys runs through
 where the differences can't overflow; else they are taken below each row's largest. A tile of sup_con is e^S of the
 scores themselves, turned into their gradients G in place, then G k and Gᵀ q / τ. Losses of another form (all but clip,
 gte, info_nce, moco, n_pair, nt_xent and sup_con), logits with a bias, rows that aren't finite and a sup_con whose
-scores could overflow are the reference's own.
+scores could overflow are the reference's own. Plain calls of clip, info_nce and nt_xent have simpler tiles
+(`_numpy_unit`).
 With threadpoolctl installed, as many tiles are visited at a time as the linear algebra has threads.
 """
 
