@@ -498,7 +498,7 @@ def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @on("left", ORIENTED)
 @on("right", ORIENTED)
-@on("shape", [(512, 64, 512), (500, 130, 33), (257, 511, 17)])
+@on("shape", [(512, 64, 512), (500, 130, 33), (700, 130, 33), (257, 511, 17)])
 @on("there", [True, False])
 def test_products_are_products(
     left: str, right: str, shape: tuple[int, ...], there: bool, by_onednn: list[Any], monkeypatch: pytest.MonkeyPatch
@@ -517,7 +517,8 @@ def test_products_are_products(
     unit = torch.finfo(torch.float32).eps / 2
     assert torch.all((found - exact).abs() <= (k + 1) * unit * size)
     assert torch.all((total - start - exact).abs() <= (k + 2) * unit * (size + start.abs()))
-    assert by_onednn == ([shape, shape] if there and n * k * m >= _torch_products.WORTH_IT else [])
+    called = 2 if there and n * k * m >= _torch_products.WORTH_IT else 0
+    assert [sorted(each) for each in by_onednn] == called * [sorted(shape)]
 
 
 @on("value", [float("nan"), float("inf"), -float("inf")])
@@ -529,6 +530,28 @@ def test_products_keep_what_isnt_finite(value: float, by_onednn: list[Any]) -> N
     assert not finite[3].any()
     assert finite[:3].all()
     assert finite[4:].all()
+    assert by_onednn
+
+
+def test_products_in_threads_are_those_of_one(by_onednn: list[Any]) -> None:
+    """To the last bit where each thread has its own part of the gradient, and every time for the shared one."""
+    q, k = normal(607, 1600, 64, dtype=torch.float32), normal(608, 1600, 64, dtype=torch.float32)
+    found = {}
+    was = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found[threads] = [fast.info_nce.value_and_grad(q, k) for _ in range(2)]
+    finally:
+        torch.set_num_threads(was)
+    for (loss, grad), (again, grad_again) in found.values():
+        assert torch.equal(loss, again)
+        assert torch.equal(grad.query, grad_again.query)
+        assert torch.equal(grad.positive_key, grad_again.positive_key)
+    (loss, grad), (loss_2, grad_2) = found[1][0], found[2][0]
+    assert torch.equal(loss, loss_2)
+    assert torch.equal(grad.query, grad_2.query)
+    same((grad.positive_key,), (grad_2.positive_key,), rtol=1e-4, atol=1e-8)
     assert by_onednn
 
 
