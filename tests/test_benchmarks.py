@@ -125,6 +125,16 @@ def test_a_target_is_reached_or_not_by_the_figures(tmp_path: Path) -> None:
     assert said(1.31) == [False, False]
 
 
+def test_the_floor_is_the_fastest_of_the_products(tmp_path: Path) -> None:
+    """PyTorch's by torch.mm or by oneDNN, whichever: the harder one to reach."""
+    prefix = "one/info_nce/4096x128"
+    for quickest in ("torch-256", "torch-512", "torch-onednn"):
+        products = {f"{prefix}/{name}": 2.0 for name in ("torch-256", "torch-512", "torch-onednn")}
+        figures = invented(tmp_path / "f.json", {**products, f"{prefix}/{quickest}": 1.0, f"{prefix}/torch": 1.5})
+        asked = "PyTorch, 4096 × 128: time over its own tiled products"
+        assert [t.measured for t in targets(figures) if t.what == asked] == [1.5]
+
+
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     """A target without figures is neither reached nor missed; who was left out is listed with the reason."""
     figures = invented(

@@ -73,6 +73,7 @@ CONTENDERS = {
     "torch-dense": Contender("products, PyTorch, dense", "torch", FLOOR, 1, largest=16384),
     "torch-256": Contender("products, PyTorch, 256 rows", "torch", FLOOR),
     "torch-512": Contender("products, PyTorch, 512 rows", "torch", FLOOR, largest=16384),
+    "torch-onednn-dense": Contender("products, PyTorch by oneDNN, dense", "torch", FLOOR, 1, largest=16384),
     "torch-onednn": Contender("products, PyTorch by oneDNN, 512 × 512", "torch", FLOOR),
     "jax-dense": Contender("products, JAX, dense", "jax", FLOOR, 1, largest=16384),
     "jax-256": Contender("products, JAX, 256 rows", "jax", FLOOR, largest=8192),

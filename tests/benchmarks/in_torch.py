@@ -57,22 +57,32 @@ def floor_tiled(height: int) -> Callable[[str, Inputs], Call]:
     return build
 
 
-def floor_onednn(loss: str, x: Inputs) -> Call:
+def floor_onednn(side: int) -> Callable[[str, Inputs], Call]:
     """The same by the kernels that PyTorch keeps for linear layers, in squares; the second side lying on its side."""
-    a, b = torch.from_numpy(x.a), torch.from_numpy(x.b)
-    n, side = len(a), min(512, len(a))
-    multiply = torch.ops.mkldnn._linear_pointwise  # x, w → x wᵀ
 
-    def call() -> None:
-        to_a, to_b = torch.zeros_like(a), torch.zeros_like(b.T, memory_format=torch.contiguous_format)
-        for lo in range(0, n, side):
-            for left in range(0, n, side):
-                anchors, keys = a[lo : lo + side], b[left : left + side]
-                scores = multiply(anchors, keys, None, "none", [], "")
-                to_a[lo : lo + side] += multiply(scores, keys.T, None, "none", [], "")
-                to_b[:, left : left + side] += multiply(anchors.T, scores.T, None, "none", [], "")
+    def build(loss: str, x: Inputs) -> Call:
+        a, b = torch.from_numpy(x.a), torch.from_numpy(x.b)
+        n = len(a)
+        step = min(side, n)
 
-    return call
+        def times(left: Tensor, right: Tensor) -> Tensor:
+            found: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
+            return found
+
+        def call() -> None:
+            to_a, to_b = torch.zeros_like(a), a.new_zeros(b.T.shape)
+            for lo in range(0, n, step):
+                anchors = a[lo : lo + step]
+                across = anchors.T.contiguous()
+                for left in range(0, n, step):
+                    keys = b[left : left + step]
+                    scores = times(anchors, keys.T)
+                    to_a[lo : lo + step] += times(scores, keys)
+                    to_b[:, left : left + step] += times(across, scores)
+
+        return call
+
+    return build
 
 
 # --- losses: each is made once, then called with the two sides -------------------------------------------------------
@@ -204,7 +214,8 @@ BUILD: dict[str, Callable[[str, Inputs], Call]] = {
     "torch-dense": floor_dense,
     "torch-256": floor_tiled(256),
     "torch-512": floor_tiled(512),
-    "torch-onednn": floor_onednn,
+    "torch-onednn": floor_onednn(512),
+    "torch-onednn-dense": floor_onednn(10**9),
     "info-nce-pytorch": differentiated(info_nce_pytorch),
     "sentence-transformers": differentiated(multiple_negatives_ranking),
     "open_clip": differentiated(open_clip),
