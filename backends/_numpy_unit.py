@@ -28,6 +28,11 @@ def diagonal(h: Array) -> Array:
     return found
 
 
+def along(x: Array, y: Array) -> Array:
+    """Each row's inner product with the other's."""
+    return np.vecdot(x, y)
+
+
 def add(parts: Sequence[Array]) -> Array:
     """The sum of what the threads have added up."""
     return functools.reduce(np.add, parts)
@@ -73,7 +78,7 @@ class OneWay:
         if weights is None:
             return losses, {}
         to_x[n:] = to_k
-        temperature = -np.sum(q * to_x[:n]) / self.tau
+        temperature = -np.sum(along(q, to_x[:n])) / self.tau
         return losses, {"rows": to_x, "temperature": temperature, "margin": np.sum(weights * (z / (1 + z))) / self.tau}
 
 
@@ -138,7 +143,7 @@ class BothWays:
     def visit(self, weights: Array | None) -> tuple[Array, dict[str, Array]]:
         """The losses and, with weights, the gradients."""
         x, n = self.x, len(self.x) // 2
-        positive = np.exp(np.einsum("nd,nd->n", x[:n] / self.tau, x[n:]))
+        positive = np.exp(along(x[:n], x[n:]) / self.tau)
         twice = np.concatenate([positive, positive])
         side = math.ceil(n / math.ceil(n / SIDE))
         parts = shares(squares(n, side, self.within), n * n)
@@ -176,5 +181,5 @@ class BothWays:
         to_x = add(at_once(pull, mine))
         to_x[:n] -= of_positive * x[n:]
         to_x[n:] -= of_positive * x[:n]
-        temperature = -np.sum(x * to_x) / (2 * self.tau)  # each pair of rows counts for both
+        temperature = -np.sum(along(x, to_x)) / (2 * self.tau)  # each pair of rows counts for both
         return losses, {"rows": to_x, "temperature": temperature, "margin": np.sum(share)}
