@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 WORTH_IT = 2**21  # multiplications, below which the call costs more than it saves
-
-TALL = 512
+TALL = 512  # rows
 
 onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch._C._has_mkldnn else None
 

@@ -151,7 +151,6 @@ class OneWay:
         """The same, some rows at a time."""
         q, k, sums = self.q, self.k, torch.zeros_like(positive)
         to_q = torch.zeros_like(q) if weights is not None and one else None
-
         wide = [(lo, min(lo + WIDE, len(k))) for lo in range(0, len(k), WIDE)]
 
         def work(rows: Sequence[Span]) -> Tensor | None:
