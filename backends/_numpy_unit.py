@@ -30,7 +30,8 @@ def diagonal(h: Array) -> Array:
 
 def along(x: Array, y: Array) -> Array:
     """Each row's inner product with the other's."""
-    return np.vecdot(x, y)
+    found: Array = np.vecdot(x, y)
+    return found
 
 
 def add(parts: Sequence[Array]) -> Array:
