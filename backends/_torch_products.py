@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WORTH_IT = 2**21  # multiplications, below which the call costs more than it saves
+WORTH_IT = 3 * 2**20  # multiplications, below which the call costs more than it saves
 TALL = 512  # rows
 
 onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch._C._has_mkldnn else None
