@@ -1,7 +1,8 @@
-"""How much memory a process takes while something is asked of it, looked at from outside."""
+"""How much memory a process may take, and takes while something is asked of it; looked at from outside."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -9,15 +10,29 @@ from types import TracebackType
 LOOK_SECONDS = 0.002
 
 
+def held(process: int) -> tuple[int, int]:
+    """Bytes of its address space, and those of it that are in memory now; OSError or ImportError where nobody tells."""
+    import resource
+
+    space, resident = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[:2]
+    return int(space) * resource.getpagesize(), int(resident) * resource.getpagesize()
+
+
 def resident(process: int) -> int | None:
     """Bytes of a process that are in memory now; None where the system doesn't tell."""
     try:
+        return held(process)[1]
+    except (ImportError, OSError, ValueError):
+        return None
+
+
+def limit(process: int, gibibytes: float) -> None:
+    """Let the address space of `process` grow by `gibibytes` from here; where the system can't, do nothing."""
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
         import resource
 
-        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
-    except (ImportError, OSError, IndexError):
-        return None
-    return int(pages) * resource.getpagesize()
+        hard = resource.prlimit(process, resource.RLIMIT_AS)[1]
+        resource.prlimit(process, resource.RLIMIT_AS, (held(process)[0] + int(gibibytes * 2**30), hard))
 
 
 class Watch:

@@ -27,7 +27,7 @@ from infonce_ref.conformance.adapters.declared import Declared
 from infonce_ref.conformance.adapters.resolve import Unusable
 from infonce_ref.conformance.adapters.text import TextWire
 from infonce_ref.conformance.adapters.wire import JsonWire, checked
-from infonce_ref.conformance.memory import Watch
+from infonce_ref.conformance.memory import Watch, limit
 
 START_SECONDS = 180.0  # importing an array library on a busy machine
 LOOK_SECONDS = 0.2  # between two looks at whether a silent process is still there
@@ -340,7 +340,7 @@ class ExecRunner(ProcessRunner):
             raise Unusable("it declares something else than before it was started again")
         self.declared = self.declared or declared
         assert self.process is not None
-        _limit_memory(self.process.pid, self.memory)
+        limit(self.process.pid, self.memory)
         said = self.declared.hello
         return {
             "resolved": self.declared.resolved,
@@ -359,17 +359,6 @@ class ExecRunner(ProcessRunner):
             breach = self.declared.breach(request, reply)
             return {"garbage": breach} if breach else reply
         return reply
-
-
-def _limit_memory(process: int, gibibytes: float) -> None:
-    """Let the address space of `process` grow by `gibibytes` from here; where the system can't, do nothing."""
-    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
-        import resource
-
-        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[0]
-        now = int(pages) * resource.getpagesize()
-        hard = resource.prlimit(process, resource.RLIMIT_AS)[1]
-        resource.prlimit(process, resource.RLIMIT_AS, (now + int(gibibytes * 2**30), hard))
 
 
 # A thread each, which closes its pipe at the end: nobody closes under a thread that waits.

@@ -7,7 +7,6 @@ standard output becomes standard error.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ from infonce_ref.conformance.adapters.answer import Adapter
 from infonce_ref.conformance.adapters.declare import declaration_of
 from infonce_ref.conformance.adapters.frameworks import framework
 from infonce_ref.conformance.adapters.resolve import Unusable, find, resolve
+from infonce_ref.conformance.memory import limit
 
 UNUSABLE = 3
 
@@ -55,17 +55,6 @@ def join(store: str, rank: int, processes: int) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=processes)
 
 
-def limit_memory(gibibytes: float) -> None:
-    """Let the address space grow by `gibibytes` from here; where the system has no such limit, do nothing."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
-        now = int(pages) * resource.getpagesize()
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (now + int(gibibytes * 2**30), hard))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Say hello (or why not), then answer until the parent closes the wire."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -91,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  a library that doesn't work on this machine
         send({"unusable": f"{type(error).__name__}: {error}"})
         return UNUSABLE
-    limit_memory(float(options.get("memory", 4.0)))
+    limit(process, float(options.get("memory", 4.0)))
     for line in requests:
         send(adapter.answer(json.loads(line)))
     return 0
