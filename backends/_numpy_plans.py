@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import numpy as xp
 
+from infonce_ref.backends import _plans
 from infonce_ref.backends._numpy_unit import BothWays, OneWay, along
 from infonce_ref.backends._plans import TEMPERATURES, Quick
 from infonce_ref.candidates import candidates
@@ -30,9 +31,7 @@ Array = np.ndarray[Any, Any]
 # Squared norms that neither overflow nor lose digits.
 SQUARES = {np.dtype("float32"): (1e-30, 1e30), np.dtype("float64"): (1e-300, 1e300)}
 PLAIN = {"temperature", "similarity", "reduction"}
-
-# With |s| below this, e^s, sums of it and ratios keep 14 decades (float32) from under- and overflow.
-LARGEST_UNSHIFTED = {np.dtype("float32"): 40.0, np.dtype("float64"): 300.0}
+LARGEST_UNSHIFTED = {np.dtype(name): most for name, most in _plans.LARGEST_UNSHIFTED.items()}
 
 
 def unit_rows(x: Array) -> tuple[Array, Callable[[Array], Array]] | None:

@@ -14,6 +14,9 @@ from infonce_ref.loss import Plan
 Quick: TypeAlias = Callable[[Mapping[str, Any]], Plan[Any] | None]  # a call's plan, if it is plain
 TEMPERATURES = (1e-30, 1e30)  # of a plain call
 
+# With |x| below this, e^x, sums of it and ratios keep 14 decades (float32) from under- and overflow.
+LARGEST_UNSHIFTED = {"float32": 40.0, "float64": 300.0}
+
 
 class Direction(NamedTuple):
     """Rows that a plan contrasts in tiles, and their share of its losses."""

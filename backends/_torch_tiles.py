@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infonce_ref.backends import _plans
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.backends._torch_products import add_mm, mm
 from infonce_ref.backends._torch_threads import shared_out
@@ -32,8 +33,7 @@ from infonce_ref.scores import Block, Pair, Rows
 
 Wanted: TypeAlias = Container[str]  # the names of what somebody asks the gradient of
 
-# With |d| below this, e^d and 1 / (1 + Z) keep 14 decades (float32) from under- and overflow for weights and rows.
-LARGEST_UNSHIFTED = {torch.float32: 40.0, torch.float64: 300.0}
+LARGEST_UNSHIFTED = {getattr(torch, name): most for name, most in _plans.LARGEST_UNSHIFTED.items()}
 ORDINARY = (1e-3, 1e3)  # the largest norm of the rows, for the same reason
 
 
