@@ -22,7 +22,7 @@ from infonce_ref.conformance.large import large_questions, watched_questions
 from infonce_ref.conformance.load import vector_questions
 from infonce_ref.conformance.problem import FORMATS
 from infonce_ref.conformance.question import HALF, Question
-from infonce_ref.conformance.ranks import PROCESSES
+from infonce_ref.conformance.ranks import PROCESSES, rank_of_trouble
 from infonce_ref.conformance.session import Session
 
 Status = Literal["pass", "fail", "error", "timeout", "xfail", "xpass", "n/a"]
@@ -88,7 +88,7 @@ class Check:
 
 
 def all_checks(loss: str, seed: int, vectors: Any = None, named: Sequence[str] = ()) -> list[Check]:
-    """Every check of `loss`, in an order that depends on the seed alone; at the end those of the NAMED that are."""
+    """Every check of `loss`, in an order that depends on the seed alone; at the end those of NAMED that are `named`."""
     stored = list(vector_questions(loss, vectors))
     questions = [*stored, *fresh_questions(loss, seed)]
     checks = [check for question in questions for check in checks_of(question, stored)]
@@ -456,6 +456,16 @@ def judge_repetition(session: Session, questions: Sequence[Question], part: str)
     return Outcome("pass")
 
 
+def explained(question: Question, output: str, first: Any, second: Any) -> bool:
+    """Whether two answers are within one bound of each other: sums in another order, as some devices run them."""
+    try:
+        (_, one), (_, other) = unpack(first), unpack(second)
+    except ValueError:
+        return False
+    radii = question.find().radii("bound", output)
+    return radii is not None and one.shape == other.shape and measure(one, other, radii).r <= 1.0
+
+
 # --- large batches, and spread ones --------------------------------------------------------------------------------
 
 
@@ -496,9 +506,6 @@ def spread(loss: str, seed: int) -> Iterator[Check]:
             yield over_processes(batch, part, outputs)
 
 
-CAUSES = ("refused", "garbage", "timeout", "dead")  # one process's trouble is the others' end
-
-
 def over_processes(batch: distributed.Batch, part: str, outputs: tuple[str, ...]) -> Check:
     """The check that what the processes return together is the whole batch's."""
     clause = "distributed.loss" if part == "loss" else "distributed.gradient"
@@ -506,11 +513,7 @@ def over_processes(batch: distributed.Batch, part: str, outputs: tuple[str, ...]
     def judge(session: Session) -> Outcome:
         shards = [batch.shard(rank).to_json() for rank in range(PROCESSES)]
         replies = session.ask_all(shards, outputs, as_array=part in SCALARS)
-        for kind in CAUSES:
-            for reply in replies:
-                if kind in reply:
-                    return trouble(reply) or Outcome("error", str(reply[kind]), reply=reply)
-        for reply in replies:
+        for reply in sorted(replies, key=rank_of_trouble):
             failed = trouble(reply)
             if failed is not None:
                 return failed
@@ -523,13 +526,3 @@ def over_processes(batch: distributed.Batch, part: str, outputs: tuple[str, ...]
     note = f"{PROCESSES} processes of {distributed.SHARD} rows each; the numbers are their sums, before the average"
     dtype = batch.problem.dtype
     return Check(f"{batch.id}/{dtype}/{part}", (clause,), "distributed", "MUST", dtype, note, judge)
-
-
-def explained(question: Question, output: str, first: Any, second: Any) -> bool:
-    """Whether two answers are within one bound of each other: sums in another order, as some devices run them."""
-    try:
-        (_, one), (_, other) = unpack(first), unpack(second)
-    except ValueError:
-        return False
-    radii = question.find().radii("bound", output)
-    return radii is not None and one.shape == other.shape and measure(one, other, radii).r <= 1.0

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from mpmath import mpf
 
 from infonce_ref.conformance.adapters.wire import unpack
+from infonce_ref.conformance.cases.case import FULL
 from infonce_ref.conformance.family import LOSSES, SCALARS
 from infonce_ref.conformance.fresh import Draw, solve
 from infonce_ref.conformance.judge import Measure, measure
@@ -23,9 +23,9 @@ from infonce_ref.conformance.problem import FORMATS, Problem
 from infonce_ref.conformance.question import Answers
 from infonce_ref.conformance.ranks import PROCESSES
 
-FULL = ("float64", "float32")
 SHARD = 4  # rows of a process
 WIDTH = 5
+DIGITS = 50  # of the sum that is expected
 ALIKE = 1e-3  # relative: near enough to name a factor or somebody else's gradient
 
 
@@ -65,7 +65,7 @@ class Batch:
     def shard(self, rank: int) -> Problem:
         """The rows of one process."""
         arrays = {name: rows[SHARD * rank : SHARD * (rank + 1)] for name, rows in self.problem.arrays.items()}
-        return Problem(self.problem.dtype, arrays, self.problem.temperature, loss=self.problem.loss)
+        return replace(self.problem, arrays=arrays)
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -102,6 +102,8 @@ def output_groups(batch: Batch) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def measured(batch: Batch, output: str, replies: Sequence[Mapping[str, Any]]) -> Measure:
     """How far an output of all processes together is off, times their number."""
+    from mpmath import mp  # an extra's, which no start needs
+
     parts = []
     for reply in replies:
         dtype, part = unpack(reply["loss"] if output == "loss" else reply["grad"][output])
@@ -114,11 +116,11 @@ def measured(batch: Batch, output: str, replies: Sequence[Mapping[str, Any]]) ->
         if part.shape != shape:
             return Measure(np.inf, reason=f"{output} of a process has shape {part.shape}, where {shape} is expected")
     together = np.concatenate(parts) if rows else np.asarray(math.fsum(float(part) for part in parts))
-    expected, radius = (np.asarray(x[output], dtype=object) for x in (batch.answers.expected, batch.answers.bounds))
-    found = measure(together, mpf(PROCESSES) * expected, mpf(PROCESSES) * radius)
-    if found.r <= 1.0:
-        return found
-    return Measure(found.r, found.index, found.expected, found.got, found.bound, said(batch, output, together))
+    answers = batch.answers
+    with mp.workdps(DIGITS):
+        expected, radius = (PROCESSES * np.asarray(x[output], dtype=object) for x in (answers.expected, answers.bounds))
+        found = measure(together, expected, radius)
+    return found if found.r <= 1.0 else replace(found, reason=said(batch, output, together))
 
 
 def said(batch: Batch, output: str, together: np.ndarray) -> str:

@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from infonce_ref.conformance.cases.case import implied
+from infonce_ref.conformance.cases.case import FULL, implied
 from infonce_ref.conformance.family import SCALARS
 from infonce_ref.conformance.fresh import Draw
 from infonce_ref.conformance.problem import FORMATS, Problem
@@ -31,7 +31,6 @@ WIDER = 65 / 64
 # One less and one more than blocks of every power of two up to 1024 and 4096, and a whole number of them.
 BORDERS = (1023, 2048, 4097)
 MEMORY = 8192  # rows whose scores in float32 take 256 MiB
-FULL = ("float64", "float32")
 
 
 @dataclass(frozen=True)
@@ -72,24 +71,22 @@ class Large:
     parts: Sequence[Part]
 
 
-def repeated(d: Draw, rows: np.ndarray, kind: np.ndarray | int) -> Kinds:
-    """`kind` of each row, or so many rows with every kind as often as any other, but for one."""
-    if isinstance(kind, int):
-        order = [i % len(rows) for i in range(kind)]
-        d.source.shuffle(order)
-        kind = np.array(order)
-    return Kinds(rows, kind)
+def shuffled(d: Draw, n: int) -> np.ndarray:
+    """(n,) every kind as often as any other, but for one."""
+    order = [i % KINDS for i in range(n)]
+    d.source.shuffle(order)
+    return np.array(order)
 
 
 def paired(d: Draw, names: tuple[str, str], n: int) -> dict[str, Kinds]:
     """Two arrays whose rows i belong together."""
-    one = repeated(d, d.normal(KINDS, WIDTH), n)
-    return {names[0]: one, names[1]: repeated(d, d.near(one.rows, 1.0), one.kind)}
+    one = Kinds(d.normal(KINDS, WIDTH), shuffled(d, n))
+    return {names[0]: one, names[1]: Kinds(d.near(one.rows, 1.0), one.kind)}
 
 
-def problem_of(d: Draw, loss: str, arrays: Mapping[str, Kinds], **options: bool) -> Problem:
+def problem_of(d: Draw, loss: str, arrays: Mapping[str, Kinds]) -> Problem:
     whole = {name: kinds.array for name, kinds in arrays.items()}
-    return Problem(d.dtype, whole, d.temperature(-0.6, 0.0), loss=loss, **options)  # type: ignore[arg-type]
+    return Problem(d.dtype, whole, d.temperature(-0.6, 0.0), loss=loss)
 
 
 def small(
@@ -101,8 +98,7 @@ def small(
     most = np.max(counts, axis=0)
     mask = counts > 0
     assert np.all(counts[mask] == np.broadcast_to(most, counts.shape)[mask])  # a bias is a column's
-    with np.errstate(divide="ignore"):
-        bias = np.where(most > 0, np.log(np.maximum(most, 1.0)), 0.0)
+    bias = np.log(np.maximum(most, 1.0))
     if in_batch:
         bias = np.concatenate([np.zeros(len(key.rows)), bias])
         mask = np.concatenate([np.ones((len(query.rows), len(key.rows)), dtype=bool), mask], axis=1)
@@ -138,7 +134,7 @@ def info_nce(d: Draw, n: int) -> Large:
 def shared(d: Draw, n: int) -> Large:
     """Few queries against many keys that all of them share."""
     arrays = paired(d, ("query", "positive_key"), FEW)
-    arrays["negative_keys"] = others = repeated(d, d.normal(KINDS, WIDTH), n)
+    arrays["negative_keys"] = others = Kinds(d.normal(KINDS, WIDTH), shuffled(d, n))
     query, key, _ = arrays.values()
     problem = problem_of(d, "info_nce", arrays)
     owners = {
@@ -152,7 +148,7 @@ def shared(d: Draw, n: int) -> Large:
 
 def moco(d: Draw, n: int) -> Large:
     arrays = paired(d, ("query", "positive_key"), FEW)
-    arrays["queue"] = queue = repeated(d, d.normal(KINDS, WIDTH), n)
+    arrays["queue"] = queue = Kinds(d.normal(KINDS, WIDTH), shuffled(d, n))
     query, key, _ = arrays.values()
     problem = problem_of(d, "moco", arrays)
     owners = {("query", 0): "query", ("positive_key", 0): "positive_key", ("negative_keys", 0): "queue"}

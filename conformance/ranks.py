@@ -13,7 +13,16 @@ from infonce_ref.conformance.adapters.resolve import Unusable
 from infonce_ref.conformance.runner import ChildRunner
 
 PROCESSES = 3  # so that half a gradient isn't one divided by the number of processes
-BROKEN = {"refused", "timeout", "garbage", "dead"}  # after it the others wait for ever
+BROKEN = ("refused", "garbage", "timeout", "dead")  # the others wait for ever then, and are ended: causes go first
+
+
+def rank_of_trouble(reply: Mapping[str, Any]) -> int:
+    """0 for the likeliest cause of everybody's trouble; the most for none."""
+    return next((i for i, kind in enumerate(BROKEN) if kind in reply), len(BROKEN))
+
+
+def broken(reply: Mapping[str, Any]) -> bool:
+    return rank_of_trouble(reply) < len(BROKEN)
 
 
 class Group(Protocol):
@@ -43,13 +52,13 @@ class Ranks:
 
         def ask(runner: ChildRunner, request: Mapping[str, Any]) -> dict[str, Any]:
             reply = runner.ask(request)
-            if BROKEN & {*reply}:
+            if broken(reply):
                 self._end()
             return reply
 
         with ThreadPoolExecutor(len(requests)) as pool:
             replies = list(pool.map(ask, self.runners, requests))
-        if any(BROKEN & {*reply} for reply in replies):
+        if any(map(broken, replies)):
             self.close()
         return replies
 

@@ -103,17 +103,11 @@ def session_for(target: Any, options: Options) -> Session:
     return Session(runner_for(target, options), group)
 
 
-def chosen(options: Options, seed: int) -> list[Check]:
-    """The checks that the options choose; Usage if the pattern matches none."""
-    return selection(options, seed)[0]
-
-
 def selection(options: Options, seed: int) -> tuple[list[Check], list[str]]:
     """The checks that the options choose, and the ids of all that there are; Usage if the pattern matches none."""
-    named = tuple(profile for profile in options.required if profile in NAMED)
-    every = all_checks(options.loss, seed, options.vectors, named)
-    for profile in named:
-        if not any(check.profile == profile for check in every):
+    every = all_checks(options.loss, seed, options.vectors, options.required)
+    for profile in NAMED:
+        if profile in options.required and not any(check.profile == profile for check in every):
             raise Usage(f"there are no checks of {options.loss} in the profile {profile}")
     checks = matching(every, options.only)
     if not checks:

@@ -34,6 +34,7 @@ class Session:
         with self._lock:
             if self._hello is None:
                 self._hello = self.runner.start()
+                # a report that is replayed doesn't say the framework, but what was unseen
                 if self.group is None or self._hello.get("framework", "torch") != "torch":
                     alone = dict.fromkeys(("distributed.loss", "distributed.gradient"), ALONE)
                     self._hello["unseen"] = {**alone, **(self._hello.get("unseen") or {})}

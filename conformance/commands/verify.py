@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infonce_ref.conformance.adapters.resolve import Unusable
-from infonce_ref.conformance.checks import NAMED, PROFILES, Check, all_checks, matching
+from infonce_ref.conformance.checks import PROFILES, Check, all_checks, matching
 from infonce_ref.conformance.known import Entry, KnownFailures
 from infonce_ref.conformance.load import EDITION, digest, losses
 from infonce_ref.conformance.recorded import Line, Recorded, read
@@ -95,7 +95,7 @@ class Replay:
 def verify(recorded: Recorded) -> Verified:
     """Judge what is recorded again; Unusable if it was judged by other vectors than this suite's."""
     report = _begun(recorded.header)
-    every = all_checks(report.loss, report.seed, named=tuple(p for p in report.required if p in NAMED))
+    every = all_checks(report.loss, report.seed, named=report.required)
     report.every = [check.id for check in every]
     asked = {check.id: check for check in matching(every, report.only)}
     verified = Verified(report)
