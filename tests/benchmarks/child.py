@@ -22,7 +22,7 @@ from typing import Any
 
 ENOUGH = 0.02  # seconds: a sample shorter than this is repeated inside
 LONG = 4.0  # seconds: a call longer than this is warmed up on a small input instead
-SETTLE = 0.05  # seconds: thread pools spin for a while after their work, at the cost of who comes next
+SETTLE = 0.1  # seconds: thread pools spin for a while after their work, at the cost of who comes next
 SMALL = 64
 CHECKED = 4096 * 4096  # scores: up to here the exact loss is computed too
 STATUS = Path("/proc/self/status")
@@ -57,7 +57,11 @@ def busy() -> float | None:
 
 
 def sample(call: Callable[[], Any], inner: int) -> tuple[float, float]:
-    """(processor, wall clock) seconds of one call."""
+    """(processor, wall clock) seconds of one call. Where many make a sample, one goes before them: whoever came before
+    has left the caches and the free memory to itself.
+    """
+    if inner > 1:
+        call()
     start = [clock() for clock in CLOCKS]
     for _ in range(inner):
         call()

@@ -32,7 +32,7 @@ quartiles. One thread: pinned to one CPU, processor time. Two threads: pinned to
 what no implementation can do without: the scores and from them the gradient of either side, three matrix products by
 the same library and nothing else, all at once (dense) or so many rows at a time; PyTorch has them by `torch.mm` and
 by oneDNN, and its floor is the faster of them. NT-Xent on N pairs has 2 N × 2 N
-scores.
+scores. Calls shorter than 20 ms are repeated to that, after one that isn't counted.
 """
 
 PEERS = """## Whose code it is
