@@ -16,7 +16,6 @@ from torch import Tensor
 
 from infonce_ref import embed
 from infonce_ref.backends._plans import TEMPERATURES
-from infonce_ref.backends._torch_threads import led
 from infonce_ref.backends._torch_tiles import LARGEST_UNSHIFTED
 from infonce_ref.backends._torch_unit import BothWays, OneWay, Views
 from infonce_ref.candidates import Candidates
@@ -102,11 +101,7 @@ def moderate(tau: float, like: Tensor) -> bool:
 def unit_plan(like: Tensor, rows: Any, given: Mapping[str, Any], to_arguments: Callable[..., Any]) -> Plan[Any]:
     n = like.shape[0]
     reduction = plain_reduction(given.get("reduction", "mean"), n, like)
-
-    def arguments(g: Mapping[str, Tensor]) -> Any:
-        return led(lambda: to_arguments(g), like, n * n)
-
-    return Plan(torch, n, rows, reduction, arguments, default_block_size(n, 8 * like.element_size()))
+    return Plan(torch, n, rows, reduction, to_arguments, default_block_size(n, 8 * like.element_size()))
 
 
 def info_nce(given: Mapping[str, Any]) -> Plan[Any] | None:
@@ -115,7 +110,7 @@ def info_nce(given: Mapping[str, Any]) -> Plan[Any] | None:
     if pair is None or temperature is None:
         return None
     tau, dtype = temperature
-    (q, to_query), (k, to_keys) = led(lambda: [unit_rows(x) for x in pair], pair[0], len(pair[0]) ** 2)
+    (q, to_query), (k, to_keys) = map(unit_rows, pair)
 
     def to_arguments(g: Mapping[str, Tensor]) -> InfoNCEGrads:
         by_query, by_keys = to_query(g["query"]), to_keys(g["positive_key"])
@@ -132,7 +127,7 @@ def clip(given: Mapping[str, Any]) -> Plan[Any] | None:
     if pair is None or temperature is None:
         return None
     tau, dtype = temperature
-    (u, to_image), (v, to_text) = led(lambda: [unit_rows(x) for x in pair], pair[0], len(pair[0]) ** 2)
+    (u, to_image), (v, to_text) = map(unit_rows, pair)
 
     def to_arguments(g: Mapping[str, Tensor]) -> CLIPGrads:
         return CLIPGrads(to_image(g["image"]), to_text(g["text"]), None, None, g["temperature"].to(dtype), g["margin"])
@@ -154,7 +149,7 @@ def nt_xent(given: Mapping[str, Any]) -> Plan[Any] | None:
         return None
     tau, dtype = temperature
     n = pair[0].shape[0]
-    u, to_views = led(lambda: unit_rows(torch.cat(pair)), pair[0], 2 * n * n)
+    u, to_views = unit_rows(torch.cat(pair))
     if not moderate(tau, u):
         return None
 

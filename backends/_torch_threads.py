@@ -11,14 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from infonce_ref.backends._torch_products import watched
 
-P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -26,20 +25,11 @@ WORTH_THREADS = 2**20  # scores in all
 starting = threading.Lock()
 
 
-class Here(threading.local):
-    threads = 0  # for how many this thread leads; 0 if it doesn't
-
-
-here = Here()
-
-
 def threads_for(like: Tensor, scores: int) -> int:
     """As many as the calling thread would use; one for small problems, off the processor, and where calls are watched:
     torch.func and the modes of torch.utils._python_dispatch belong to a thread, and miss what others do.
     """
-    if watched() or like.device.type != "cpu" or scores < WORTH_THREADS:
-        return 1
-    return here.threads or torch.get_num_threads()
+    return 1 if watched() or like.device.type != "cpu" or scores < WORTH_THREADS else torch.get_num_threads()
 
 
 def shared_out(work: Callable[[Sequence[T]], R], tiles: Sequence[T], like: Tensor, scores: int) -> list[R]:
@@ -47,36 +37,13 @@ def shared_out(work: Callable[[Sequence[T]], R], tiles: Sequence[T], like: Tenso
     threads = min(threads_for(like, scores), len(tiles))
     if threads <= 1:
         return [work(tiles)]
-    return list(pool(threads).map(without_autograd(work), [tiles[i::threads] for i in range(threads)]))
-
-
-def led(work: Callable[[], R], like: Tensor, scores: int) -> R:
-    """What `work` gives, by a thread that works alone until it shares tiles out. PyTorch's own threads, once woken for
-    an operation, keep their processors busy for milliseconds after it: just when the tiles want them.
-    """
-    threads = threads_for(like, scores)
-    if threads <= 1 or here.threads:
-        return work()
-
-    def lead() -> R:
-        here.threads = threads
-        try:
-            return work()
-        finally:
-            here.threads = 0
-
-    return pool(1).submit(without_autograd(lead)).result()
-
-
-def without_autograd(call: Callable[P, R]) -> Callable[P, R]:
-    """The call as another thread makes it: without autograd, and in inference mode if that is on here."""
     inference = torch.is_inference_mode_enabled()
 
-    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+    def by_itself(part: Sequence[T]) -> R:
         with torch.inference_mode() if inference else torch.no_grad():
-            return call(*args, **kwargs)
+            return work(part)
 
-    return called
+    return list(pool(threads).map(by_itself, [tiles[i::threads] for i in range(threads)]))
 
 
 @cache

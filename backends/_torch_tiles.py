@@ -24,7 +24,7 @@ from torch import Tensor
 from infonce_ref.backends import _plans
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.backends._torch_products import add_mm, mm
-from infonce_ref.backends._torch_threads import led, shared_out
+from infonce_ref.backends._torch_threads import shared_out
 from infonce_ref.backends._torch_unit import LOG2_E, UnitRows
 from infonce_ref.contrast import Contrasted, ContrastedMany, MeanOf
 from infonce_ref.link import softplus, softplus_link
@@ -55,7 +55,7 @@ def visit(plan: Plan[Any], weights: Tensor | None, wanted: Wanted) -> tuple[Tens
     """The losses of all rows and, with row weights, the gradients by name."""
     rows: Any = plan.rows
     if isinstance(rows, UnitRows):
-        return led(lambda: rows.visit(weights, wanted), rows.u, len(rows.u) ** 2)
+        return rows.visit(weights, wanted)
     gradients = Gradients(plan.queries, wanted)
     losses = contrast(plan.rows, plan.queries, plan.block_size, weights, gradients)
     return losses, gradients.total()

@@ -106,11 +106,11 @@ class OneWay:
     """Row i of q against all rows of k, its own the positive."""
 
     def __init__(self, q: Tensor, k: Tensor, tau: float, names: tuple[str, str]) -> None:
-        self.u, self.v, self.tau, self.names = q, k, tau, names
+        self.q, self.k, self.tau, self.names = q, k, tau, names
 
     def visit(self, weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, Totals]:
         """The losses and, with row weights, the gradients."""
-        q, k = self.u, self.v
+        q, k = self.q, self.k
         number = "temperature" in wanted
         scaled = q * (LOG2_E / self.tau)
         positive = (scaled * k).sum(-1, keepdim=True).exp2_()
@@ -136,20 +136,20 @@ class OneWay:
         self, scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Σ_j e^{s_ij} of every row's negatives; with weights, what these give to the gradients that are wanted."""
-        h = mm(scaled, self.v.mT).exp2_()
+        h = mm(scaled, self.k.mT).exp2_()
         h.diagonal().zero_()
         sums = h.sum(-1, keepdim=True)
         if weights is None:
             return sums, None, None
         slope = weights[:, None] / (positive + sums).mul_(self.tau)  # ∂L/∂⟨q, k⟩ over h
-        to_q = mm(h, self.v).mul_(slope) if one else None
-        return sums, to_q, mm(h.mT, self.u * slope) if other else None
+        to_q = mm(h, self.k).mul_(slope) if one else None
+        return sums, to_q, mm(h.mT, self.q * slope) if other else None
 
     def by_strips(
         self, sides: list[Span], scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The same, some rows at a time."""
-        q, k, sums = self.u, self.v, torch.zeros_like(positive)
+        q, k, sums = self.q, self.k, torch.zeros_like(positive)
         to_q = torch.zeros_like(q) if weights is not None and one else None
         wide = [(lo, min(lo + WIDE, len(k))) for lo in range(0, len(k), WIDE)]
 

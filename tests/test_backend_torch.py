@@ -23,7 +23,7 @@ from tests.problems import arguments, outputs, worst
 
 torch = pytest.importorskip("torch")
 
-from infonce_ref.backends import _torch_plans, _torch_products, _torch_threads, _torch_tiles, _torch_unit  # noqa: E402
+from infonce_ref.backends import _torch_products, _torch_threads, _torch_tiles, _torch_unit  # noqa: E402
 from infonce_ref.backends import torch as fast  # noqa: E402
 
 on = pytest.mark.parametrize
@@ -220,36 +220,6 @@ def test_threads_are_those_of_the_calling_thread() -> None:
         assert seen == [(range(0, 7, 3), 1), (range(1, 7, 3), 1), (range(2, 7, 3), 1)]
         with ThreadPoolExecutor(1) as fresh:
             assert (torch.get_num_threads(), fresh.submit(torch.get_num_threads).result()) == (3, 3)
-    finally:
-        torch.set_num_threads(before)
-
-
-@on("loss", ["info_nce", "clip", "nt_xent"])
-def test_calls_that_share_out_tiles_wake_no_other_threads(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes before, between and after the tiles is done by a thread that works alone, also in inference mode."""
-    before, seen = torch.get_num_threads(), []
-    monkeypatch.setattr(_torch_threads, "WORTH_THREADS", 1)
-    for module, name in ((_torch_plans, "unit_rows"), (_torch_unit, "shared_out"), (_torch_unit, "total")):
-        original = getattr(module, name)
-
-        def watched(*args: Any, original: Any = original) -> Any:
-            seen.append((torch.get_num_threads(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
-            return original(*args)
-
-        monkeypatch.setattr(module, name, watched)
-    sides = [normal(537, 600, 5, dtype=torch.float32).requires_grad_(), normal(538, 600, 5, dtype=torch.float32)]
-    _torch_threads.pool.cache_clear()
-    try:
-        torch.set_num_threads(2)
-        torch.autograd.grad(getattr(fast, loss)(*sides), sides[:1])
-        assert len(seen) >= 4 and set(seen) == {(1, False, False)}
-        seen.clear()
-        with torch.inference_mode():
-            getattr(fast, loss)(*sides)
-        assert len(seen) >= 2 and set(seen) == {(1, False, True)}
-        assert torch.get_num_threads() == 2
-        with pytest.raises(ZeroDivisionError):
-            _torch_threads.led(lambda: 1 / 0, sides[0], 2**24)
     finally:
         torch.set_num_threads(before)
 
