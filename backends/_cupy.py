@@ -16,7 +16,7 @@ the reference's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -25,8 +25,9 @@ from array_api_compat import is_cupy_namespace
 
 import infonce_ref
 from infonce_ref import loss as reference
-from infonce_ref.backends._plans import Direction, directions
-from infonce_ref.loss import Device, Loss, Plan
+from infonce_ref.backends._plans import Direction, OfReference, directions, reference_of
+from infonce_ref.loss import Device, G, Loss, P, Plan
+from infonce_ref.losses.matryoshka import Nested
 from infonce_ref.scores import Block, Rows
 
 Array = Any
@@ -205,6 +206,8 @@ def visit(direction: Direction, lo: int, hi: int, weights: Array | None, keys: K
 
 def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, Array]] | None:
     """The losses of all rows and, where there are weights, the gradients; None where the reference must do it."""
+    if isinstance(plan.rows, Nested):
+        return plan.rows.carried_out(contrast, weights)
     found = directions(plan.rows)
     if found is None:
         return None
@@ -258,7 +261,7 @@ def vjp(plan: Plan[Any], device: Device) -> Any:
     return plan.reduction.apply(found[0]), pullback
 
 
-class CuPyLoss(Loss[Any, Any]):
+class CuPyLoss(OfReference, Loss[Any, Any]):
     """A loss of the reference, carried out in tiles on the arguments' device."""
 
     forms: Mapping[str, Callable[[Plan[Any], Device], Any]] = {
@@ -267,7 +270,7 @@ class CuPyLoss(Loss[Any, Any]):
 
     def __init__(self, loss: Loss[Any, Any]) -> None:
         super().__init__(loss.plan)
-        vars(self)["__module__"] = __name__
+        vars(self).update(reference=loss, __module__=__name__)
 
 
 clip = CuPyLoss(infonce_ref.clip)
@@ -285,3 +288,8 @@ siglip = CuPyLoss(infonce_ref.siglip)
 soft_nce = CuPyLoss(infonce_ref.soft_nce)
 sup_con = CuPyLoss(infonce_ref.sup_con)
 triplet = CuPyLoss(infonce_ref.triplet)
+
+
+def matryoshka(loss: Loss[P, G], dims: Sequence[int], weights: Sequence[float] | None = None) -> Loss[P, G]:
+    """`infonce_ref.matryoshka` of a loss of this module: in tiles where that is."""
+    return CuPyLoss(infonce_ref.matryoshka(reference_of(loss), dims, weights))

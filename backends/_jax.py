@@ -21,7 +21,7 @@ info_nce, moco, n_pair and nt_xent) and logits with a bias are the reference, co
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, update_wrapper
 from typing import Any, NamedTuple
 
@@ -31,10 +31,11 @@ from jax.custom_derivatives import SymbolicZero
 
 import infonce_ref
 from infonce_ref import loss as reference
-from infonce_ref.backends._plans import Direction, directions
+from infonce_ref.backends._plans import Direction, OfReference, directions, reference_of
 from infonce_ref.contrast import row_grads
 from infonce_ref.link import softplus_link
-from infonce_ref.loss import Loss, Plan, RowGrads
+from infonce_ref.loss import G, Loss, P, Plan, RowGrads
+from infonce_ref.losses.matryoshka import Nested
 from infonce_ref.queue import KeyQueue
 from infonce_ref.scores import Block, Pair, Rows, differences
 
@@ -170,26 +171,38 @@ def checked(plan: Plan[Any]) -> Plan[Any]:
     return plan
 
 
-def value(plan: Plan[Any]) -> Array:
-    found = directions(checked(plan).rows)
-    if found is None:
-        return reference.value(plan, reference.device_of(()))
-    losses = sum(Tiles(plan, direction, None).losses() for direction in found)
-    return plan.reduction.apply(losses)
+def in_tiles(rows: Any) -> bool:
+    return all(in_tiles(p.rows) for p in rows.plans) if isinstance(rows, Nested) else directions(rows) is not None
 
 
-def value_and_grad(plan: Plan[Any], cotangent: Array | float = 1.0) -> tuple[Array, Any]:
-    found = directions(checked(plan).rows)
+def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, Array]] | None:
+    """The losses of all rows and, where there are weights, the gradients; None where the reference must do it."""
+    if isinstance(plan.rows, Nested):
+        return plan.rows.carried_out(contrast, weights)
+    found = directions(plan.rows)
     if found is None:
-        loss, pullback = reference.vjp(plan, reference.device_of(()))
-        return loss, pullback(cotangent)
-    weights = plan.reduction.transpose(cotangent)
+        return None
     total: dict[str, Array] = {}
     losses: Any = 0
     for direction in found:
-        of_rows, gradients = Tiles(plan, direction, weights).losses_and_gradients()
+        tiles = Tiles(plan, direction, weights)
+        of_rows, gradients = (tiles.losses(), {}) if weights is None else tiles.losses_and_gradients()
         losses = losses + of_rows
         total = {n: total.get(n, 0) + gradients.get(n, 0) for n in {**total, **gradients}}
+    return losses, total
+
+
+def value(plan: Plan[Any]) -> Array:
+    found = contrast(checked(plan), None)
+    return reference.value(plan, reference.device_of(())) if found is None else plan.reduction.apply(found[0])
+
+
+def value_and_grad(plan: Plan[Any], cotangent: Array | float = 1.0) -> tuple[Array, Any]:
+    found = contrast(checked(plan), plan.reduction.transpose(cotangent))
+    if found is None:
+        loss, pullback = reference.vjp(plan, reference.device_of(()))
+        return loss, pullback(cotangent)
+    losses, total = found
     return plan.reduction.apply(losses), plan.to_arguments(total)
 
 
@@ -214,7 +227,7 @@ class Call(NamedTuple):
         return value(self.planned(arrays))
 
     def value(self, arrays: Arrays) -> Array:
-        if not (self.reduced and directions(checked(self.planned(arrays)).rows)):
+        if not (self.reduced and in_tiles(checked(self.planned(arrays)).rows)):
             return self.plain(arrays)
         moving = {name: x for name, x in arrays.items() if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)}
         fixed = {name: x for name, x in arrays.items() if name not in moving}
@@ -270,7 +283,7 @@ def carried_out(how: Callable[..., Any], call: Call, *arguments: Any) -> Any:
 compiled = partial(jax.jit, static_argnums=(0, 1))(lambda how, call, *arguments: how(call, *arguments))
 
 
-class JAXLoss(Loss[Any, Any]):
+class JAXLoss(OfReference, Loss[Any, Any]):
     """A loss of the reference, compiled and scanned over tiles."""
 
     def __init__(self, loss: Loss[Any, Any]) -> None:
@@ -301,7 +314,7 @@ class JAXLoss(Loss[Any, Any]):
             doc = getattr(reference, form.__name__).__doc__
             update_wrapper(form, loss.plan)
             form.__doc__ = doc
-        vars(self).update(value=value, value_and_grad=value_and_grad, vjp=vjp, __module__=__name__)
+        vars(self).update(value=value, value_and_grad=value_and_grad, vjp=vjp, reference=loss, __module__=__name__)
 
 
 clip = JAXLoss(infonce_ref.clip)
@@ -319,3 +332,8 @@ siglip = JAXLoss(infonce_ref.siglip)
 soft_nce = JAXLoss(infonce_ref.soft_nce)
 sup_con = JAXLoss(infonce_ref.sup_con)
 triplet = JAXLoss(infonce_ref.triplet)
+
+
+def matryoshka(loss: Loss[P, G], dims: Sequence[int], weights: Sequence[float] | None = None) -> Loss[P, G]:
+    """`infonce_ref.matryoshka` of a loss of this module: in tiles where that is, compiled once for each that is made."""
+    return JAXLoss(infonce_ref.matryoshka(reference_of(loss), dims, weights))

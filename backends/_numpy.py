@@ -32,10 +32,11 @@ from infonce_ref import loss as reference
 from infonce_ref.backends import _numpy_plans
 from infonce_ref.backends._numpy_threads import at_once, room, shares, tile_rows
 from infonce_ref.backends._numpy_unit import BothWays, OneWay
-from infonce_ref.backends._plans import Direction, Quick, directions
+from infonce_ref.backends._plans import Direction, OfReference, Quick, directions, reference_of
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.contrast import ContrastedMany
-from infonce_ref.loss import Device, Loss, Plan
+from infonce_ref.loss import Device, G, Loss, P, Plan
+from infonce_ref.losses.matryoshka import Nested
 from infonce_ref.scores import Block
 
 Array = np.ndarray[Any, Any]
@@ -317,6 +318,8 @@ def contrast(plan: Plan[Any], weights: Array | None) -> tuple[Array, dict[str, A
     rows: Any = plan.rows
     if isinstance(rows, OneWay | BothWays):
         return rows.visit(weights)
+    if isinstance(rows, Nested):
+        return rows.carried_out(contrast, weights)
     found = passes(plan)
     if found is None:
         return None
@@ -389,7 +392,7 @@ def vjp(plan: Plan[Any], device: Device) -> Any:
     return plan.reduction.apply(found[0]), pullback
 
 
-class NumPyLoss(Loss[Any, Any]):
+class NumPyLoss(OfReference, Loss[Any, Any]):
     """A loss of the reference, carried out in tiles."""
 
     forms: Mapping[str, Callable[[Plan[Any], Device], Any]] = {
@@ -398,7 +401,8 @@ class NumPyLoss(Loss[Any, Any]):
 
     def __init__(self, loss: Loss[Any, Any], quick: Quick | None = None) -> None:
         super().__init__(loss.plan if quick is None else quicker(loss.plan, quick))
-        vars(self)["__module__"] = __name__
+        # Others who take the plan, as infonce_ref.matryoshka does, visit its rows: they get the reference's.
+        vars(self).update(reference=loss, plan=loss.plan, __module__=__name__)
 
 
 def quicker(plan: Callable[..., Plan[Any]], quick: Quick) -> Any:
@@ -429,3 +433,8 @@ siglip = NumPyLoss(infonce_ref.siglip)
 soft_nce = NumPyLoss(infonce_ref.soft_nce)
 sup_con = NumPyLoss(infonce_ref.sup_con)
 triplet = NumPyLoss(infonce_ref.triplet)
+
+
+def matryoshka(loss: Loss[P, G], dims: Sequence[int], weights: Sequence[float] | None = None) -> Loss[P, G]:
+    """`infonce_ref.matryoshka` of a loss of this module: in tiles where that is."""
+    return NumPyLoss(infonce_ref.matryoshka(reference_of(loss), dims, weights))

@@ -9,13 +9,30 @@ from typing import Any, NamedTuple, TypeAlias
 
 from infonce_ref.contrast import Contrast, Contrasted, MeanOf
 from infonce_ref.link import softplus_link
-from infonce_ref.loss import Plan
+from infonce_ref.loss import Loss, Plan
+from infonce_ref.losses.matryoshka import Matryoshka
 
 Quick: TypeAlias = Callable[[Mapping[str, Any]], Plan[Any] | None]  # a call's plan, if it is plain
 TEMPERATURES = (1e-30, 1e30)  # of a plain call
 
 # With |x| below this, e^x, sums of it and ratios keep 14 decades (float32) from under- and overflow.
 LARGEST_UNSHIFTED = {"float32": 40.0, "float64": 300.0}
+
+
+class OfReference:
+    """What every loss of a backend knows: the reference's loss of its name."""
+
+    reference: Loss[Any, Any]
+
+    def __reduce__(self) -> Any:
+        """By name, as functions are; one that `matryoshka` made has none."""
+        name, made = self.reference.name, isinstance(self.reference, Matryoshka)
+        return (type(self), (self.reference,)) if made else name
+
+
+def reference_of(loss: Any) -> Any:
+    """The reference's loss that a backend's loss carries out; anything else as it is."""
+    return loss.reference if isinstance(loss, OfReference) else loss
 
 
 class Direction(NamedTuple):

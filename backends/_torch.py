@@ -24,6 +24,7 @@ torch.nn.functional does (pytorch/pytorch#195380).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -31,7 +32,9 @@ from torch import Tensor, nn
 
 import infonce_ref
 from infonce_ref.backends import _torch_plans as plans
+from infonce_ref.backends._plans import reference_of
 from infonce_ref.backends._torch_autograd import TorchLoss
+from infonce_ref.loss import G, P
 
 info_nce = TorchLoss(infonce_ref.info_nce, plans.info_nce)
 clip = TorchLoss(infonce_ref.clip, plans.clip)
@@ -48,6 +51,17 @@ hard_negative = TorchLoss(infonce_ref.hard_negative)
 siglip = TorchLoss(infonce_ref.siglip)
 triplet = TorchLoss(infonce_ref.triplet)
 info_nce_from_logits = TorchLoss(infonce_ref.info_nce_from_logits)
+
+
+def matryoshka(loss: TorchLoss[P, G], dims: Sequence[int], weights: Sequence[float] | None = None) -> TorchLoss[P, G]:
+    """`infonce_ref.matryoshka` of a loss of this module; differentiable as they are.
+
+    >>> nested = matryoshka(info_nce, dims=(2,), weights=(2.0,))
+    >>> print(f"{nested(torch.eye(2), torch.eye(2), temperature=0.5).item():.6f}")  # 2 log(1 + e^{-1/0.5})
+    0.253856
+    """
+    return TorchLoss(infonce_ref.matryoshka(reference_of(loss), dims, weights))
+
 
 Reduction = Literal["mean", "sum", "none"]
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic
 
 import torch
 from array_api_compat import is_torch_namespace
 from torch import Tensor
 
-from infonce_ref.backends._plans import Quick
+from infonce_ref.backends._plans import OfReference, Quick
 from infonce_ref.backends._torch_tiles import runs, visit
-from infonce_ref.loss import Loss, Plan, RowGrads
+from infonce_ref.loss import G, Loss, P, Plan, RowGrads
+from infonce_ref.losses.matryoshka import Nested
 from infonce_ref.queue import KeyQueue
-
-P = ParamSpec("P")
-G = TypeVar("G")
 
 HALF = (torch.float16, torch.bfloat16)
 SCALAR = ("mean", "sum")  # the reductions whose row weights are known before the cotangent is
@@ -80,6 +78,10 @@ class Call:
 
 def passed(plan: Plan[Any], weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, dict[str, Tensor]]:
     """The losses of a plan's rows and the gradients of what they see: by tiles, or block by block by its own code."""
+    if isinstance(plan.rows, Nested):
+        found = plan.rows.carried_out(lambda part, of_part: passed(part, of_part, wanted), weights)
+        assert found is not None
+        return found
     if runs(plan.rows, plan.queries):
         return visit(plan, weights, wanted)
     visits = [plan.rows(lo, hi) for lo, hi in plan.spans] if weights is None else []
@@ -215,7 +217,7 @@ def full_precision(x: Tensor) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False)
 
 
-class TorchLoss(Generic[P, G]):
+class TorchLoss(OfReference, Generic[P, G]):
     """A loss of the reference for PyTorch: the same arguments, the same errors, gradients by autograd as well."""
 
     name: str
@@ -234,9 +236,6 @@ class TorchLoss(Generic[P, G]):
     def __repr__(self) -> str:
         return f"<torch loss {self.name}>"
 
-    def __reduce__(self) -> str:
-        return self.name
-
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         """The loss; differentiable."""
         if torch.compiler.is_compiling():
@@ -244,7 +243,7 @@ class TorchLoss(Generic[P, G]):
         given = self.named(args, kwargs)
         tensors = {name: x for name, x in given.items() if isinstance(x, Tensor)}
         if not all(type(x) in PLAIN for x in tensors.values()):
-            return self.reference(**given)  # type: ignore[call-arg, no-any-return]
+            return self.reference(**given)  # type: ignore[no-any-return]
         for x in tensors.values():
             if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
                 with torch.autocast(x.device.type, enabled=False):
@@ -301,7 +300,7 @@ class TorchLoss(Generic[P, G]):
         quick = self.quick(given) if self.quick is not None else None
         if quick is not None:
             return quick
-        plan = self.reference.plan(**given)  # type: ignore[call-arg]
+        plan = self.reference.plan(**given)
         if not is_torch_namespace(plan.xp):
             name = plan.xp.__name__
             raise TypeError(f"infonce_ref.backends.torch takes PyTorch's tensors, got {name}'s [input.array]")
@@ -310,9 +309,9 @@ class TorchLoss(Generic[P, G]):
     def checked(self, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Refuses what the reference refuses, at the cost of shapes only."""
         if len({x.device for x in tensors.values()}) > 1:
-            self.reference.plan(**given)  # type: ignore[call-arg]
+            self.reference.plan(**given)
         shapes = {name: torch.empty_like(x, device="meta") for name, x in tensors.items()}
-        self.reference.plan(**{**given, **shapes})  # type: ignore[call-arg]
+        self.reference.plan(**{**given, **shapes})
 
     def differentiable(self, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
         others = {name: x for name, x in given.items() if name not in tensors}

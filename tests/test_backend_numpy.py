@@ -21,10 +21,10 @@ from infonce_ref.conformance.problem import Problem
 from infonce_ref.conformance.run import check_loss
 from tests import families, problems
 from tests.libraries import HALF, Library
-from tests.problems import arguments, grid, outputs, worst
+from tests.problems import arguments, grid, outputs, reference, worst
 
 on = pytest.mark.parametrize
-TILED = ("clip", "gte", "info_nce", "moco", "n_pair", "nt_xent", "sup_con")
+TILED = ("clip", "gte", "info_nce", "matryoshka", "moco", "n_pair", "nt_xent", "sup_con")
 CASES: dict[str, tuple[Problem, Any]] = {
     **{name: (p, problems) for name, p in problems.CASES.items()},
     **{name: (p, families) for name, p in families.CASES.items() if p.loss in TILED},
@@ -34,7 +34,7 @@ CASES: dict[str, tuple[Problem, Any]] = {
 def computed(case: str, library: Library, dtype: str, **more: Any) -> dict[str, np.ndarray]:
     p, _ = CASES[case]
     arrays, options = arguments(p, library, dtype)
-    return outputs(library, *getattr(fast, p.loss).value_and_grad(**arrays, **{**options, **more}))
+    return outputs(library, *reference(p, fast).value_and_grad(**arrays, **{**options, **more}))
 
 
 @on("case", CASES)
@@ -159,9 +159,9 @@ def test_a_plain_call_is_planned_quickly(
     value, grad = fast.info_nce.value_and_grad(arrays["query"], positive_key=arrays["positive_key"], **options)
     got = {"loss": value, **{name: g for name, g in grad._asdict().items() if g is not None}}
     conforms(worst(got, problems.exact_answer(case), problems.bounds_of(case, dtype)))
-    for ours, reference in zip((value, *grad), (theirs[0], *theirs[1]), strict=True):
-        assert type(ours) is type(reference)
-        assert ours is None or (ours.dtype, ours.shape) == (reference.dtype, reference.shape)
+    for ours, other in zip((value, *grad), (theirs[0], *theirs[1]), strict=True):
+        assert type(ours) is type(other)
+        assert ours is None or (ours.dtype, ours.shape) == (other.dtype, other.shape)
 
 
 PLAIN = {
@@ -255,7 +255,7 @@ def test_what_is_not_finite_is_the_references() -> None:
 
 def test_the_signature_and_the_errors_are_the_references() -> None:
     """[input.shape] The same names, defaults and messages; arrays of another library are refused by name."""
-    for loss in set(LOSSES) - {"matryoshka"}:  # which makes losses of others
+    for loss in LOSSES:
         ours = getattr(fast, loss)
         assert inspect.signature(ours) == inspect.signature(getattr(infonce_ref, loss))
         assert pickle.loads(pickle.dumps(ours)) is ours
@@ -264,6 +264,29 @@ def test_the_signature_and_the_errors_are_the_references() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match=r"takes NumPy's arrays, got .*torch's \[input.array\]"):
         fast.info_nce(torch.eye(2), torch.eye(2))
+
+
+def test_matryoshka_is_made_here_or_by_the_reference() -> None:
+    """[matryoshka.sum] Of this module's loss in tiles, pickled with its parts; the reference's of it as well."""
+    q, k = (grid(np.random.default_rng(406 + i), 6, 4) for i in range(2))
+    nested = fast.matryoshka(fast.info_nce, (2, 4), (0.5, 2.0))
+    expected = infonce_ref.matryoshka(infonce_ref.info_nce, (2, 4), (0.5, 2.0)).value_and_grad(q, k)
+    for loss in (nested, pickle.loads(pickle.dumps(nested)), infonce_ref.matryoshka(fast.info_nce, (2, 4), (0.5, 2.0))):
+        value, grad = loss.value_and_grad(q, k)
+        same((value, *grad), (expected[0], *expected[1]))
+    with pytest.raises(ValueError, match=r"dims must be ≤ 4, the length of query, got 5 \[matryoshka.domain\]"):
+        fast.matryoshka(fast.info_nce, (5,))(q, k)
+
+
+def test_where_a_part_has_no_tiles_the_reference_adds_up() -> None:
+    """[matryoshka.sum] A NaN beyond the first part: that part is finite, the sum NaN, as there."""
+    q, k = (grid(np.random.default_rng(408 + i), 6, 4) for i in range(2))
+    q[0, 3] = np.nan
+    nested = (fast.matryoshka(fast.info_nce, (2, 4)), infonce_ref.matryoshka(infonce_ref.info_nce, (2, 4)))
+    ours, theirs = (loss(q, k, reduction="none") for loss in nested)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert np.isnan(ours[0])
+    assert np.isfinite(ours[1:]).all()
 
 
 def test_memory_grows_with_the_rows() -> None:

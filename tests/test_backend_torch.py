@@ -18,7 +18,7 @@ from infonce_ref.conformance.problem import Problem
 from infonce_ref.conformance.run import check_loss
 from tests import families, problems
 from tests.libraries import HALF, LIBRARIES
-from tests.problems import arguments, outputs, worst
+from tests.problems import arguments, outputs, reference, worst
 
 torch = pytest.importorskip("torch")
 
@@ -41,7 +41,7 @@ EVERY = (
 )
 CASES: dict[str, tuple[Problem, Any]] = {
     **{name: (p, problems) for name, p in problems.CASES.items()},
-    **{name: (p, families) for name, p in families.CASES.items() if p.loss in CERTIFIED},
+    **{name: (p, families) for name, p in families.CASES.items() if p.loss in (*CERTIFIED, "matryoshka")},
 }
 
 
@@ -68,7 +68,7 @@ def autograd(p: Problem, arrays: dict[str, Any], options: dict[str, Any], fields
     leaves = {
         name: x.clone().requires_grad_() if name in fields and torch.is_tensor(x) else x for name, x in arrays.items()
     }
-    loss = getattr(fast, p.loss)(**leaves, **options)
+    loss = reference(p, fast)(**leaves, **options)
     wanted = [name for name in fields if torch.is_tensor(leaves.get(name))]
     found = torch.autograd.grad(loss.sum(), [leaves[name] for name in wanted])
     return loss, dict(zip(wanted, found, strict=True))
@@ -84,9 +84,22 @@ def test_exact_within_the_bound(
     p, module = CASES[case]
     with LIBRARIES["torch"]() as library:
         arrays, options = arguments(p, library, dtype)
-        loss, grad = getattr(fast, p.loss).value_and_grad(**arrays, **options, block_size=block_size)
+        loss, grad = reference(p, fast).value_and_grad(**arrays, **options, block_size=block_size)
         got = outputs(library, loss, grad)
     conforms(worst(got, module.exact_answer(case), module.bounds_of(case, dtype)))
+
+
+def test_matryoshka_conforms_to_all_profiles() -> None:
+    """[matryoshka.sum] By autograd, as the suite asks for it: made of the reference's info_nce."""
+    report = check_loss(fast.matryoshka, "matryoshka", "torch", profile="all")
+    assert report.exit_code == 0, report.verdict()
+
+
+def test_matryoshka_is_pickled_with_its_parts() -> None:
+    """[matryoshka.sum] What comes back computes the same."""
+    nested = fast.matryoshka(fast.clip, (1, 3), (0.5, 2.0))
+    q, k = normal(611, 5, 3), normal(612, 5, 3)
+    same(flat(pickle.loads(pickle.dumps(nested)).value_and_grad(q, k)), flat(nested.value_and_grad(q, k)))
 
 
 @on("case", CASES)
@@ -95,7 +108,7 @@ def test_autograd_gives_the_same_gradients(case: str) -> None:
     p, _ = CASES[case]
     with LIBRARIES["torch"]() as library:
         arrays, options = arguments(p, library, "float64")
-    loss, grad = getattr(fast, p.loss).value_and_grad(**arrays, **options)
+    loss, grad = reference(p, fast).value_and_grad(**arrays, **options)
     value, found = autograd(p, arrays, options, grad._fields)
     same((value.detach(), *found.values()), (loss, *(getattr(grad, name) for name in found)), rtol=1e-12)
 
@@ -107,7 +120,7 @@ def test_half_precision(case: str, dtype: str, conforms: Callable[[float], None]
     p, module = CASES[case]
     with LIBRARIES["torch"]() as library:
         arrays, options = arguments(p, library, dtype)
-        loss, grad = getattr(fast, p.loss).value_and_grad(**arrays, **options)
+        loss, grad = reference(p, fast).value_and_grad(**arrays, **options)
         value, found = autograd(p, arrays, options, grad._fields)
         assert value.dtype == torch.float32
         assert all(found[name].dtype == arrays[name].dtype for name in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from infonce_ref import checks
 from infonce_ref.arrays import Array, Namespace
@@ -15,6 +15,8 @@ from infonce_ref.queue import KeyQueue
 P = ParamSpec("P")
 G = TypeVar("G")
 
+# A plan, weights of its rows or None → their losses and the gradients by name, or None where it can't.
+Visit: TypeAlias = Callable[[Plan[Any], Array | None], tuple[Array, dict[str, Array]] | None]
 EMBEDDINGS = (
     "query", "positive_key", "negative_keys", "image", "text", "negative_texts", "negative_images", "view_a", "view_b",
     "features", "keys", "queue", "document", "positive_bags",
@@ -107,16 +109,6 @@ def nested_plan(
     first = plans[0]
     step = min(plan.block_size for plan in plans)
 
-    def rows(lo: int, hi: int) -> tuple[Array, Callable[[Array], RowGrads]]:
-        parts = [plan.rows(lo, hi) for plan in plans]
-
-        def pullback(cotangent: Array) -> RowGrads:
-            grads = [pull(w * cotangent) for (_, pull), w in zip(parts, weights, strict=True)]
-            return RowGrads(*(prefixed([getattr(g, kind) for g in grads]) for kind in RowGrads._fields))
-
-        losses = sum(w * part for w, (part, _) in zip(weights, parts, strict=True))  # matryoshka.sum
-        return losses, pullback
-
     def to_arguments(g: Mapping[str, Array]) -> G:
         grads = []
         for i, plan in enumerate(plans):
@@ -125,7 +117,36 @@ def nested_plan(
         total: G = type(grads[0])(*(None if parts[0] is None else sum(parts) for parts in zip(*grads, strict=True)))
         return total
 
-    return Plan(first.xp, first.queries, rows, first.reduction, to_arguments, step)
+    return Plan(first.xp, first.queries, Nested(plans, weights), first.reduction, to_arguments, step)
+
+
+class Nested:
+    """The weighted sum of the rows of several plans."""
+
+    def __init__(self, plans: Sequence[Plan[Any]], weights: Sequence[float]) -> None:
+        self.plans, self.weights = plans, weights
+
+    def __call__(self, lo: int, hi: int) -> tuple[Array, Callable[[Array], RowGrads]]:
+        parts = [plan.rows(lo, hi) for plan in self.plans]
+
+        def pullback(cotangent: Array) -> RowGrads:
+            grads = [pull(w * cotangent) for (_, pull), w in zip(parts, self.weights, strict=True)]
+            return RowGrads(*(prefixed([getattr(g, kind) for g in grads]) for kind in RowGrads._fields))
+
+        return self.total([losses for losses, _ in parts]), pullback
+
+    def total(self, losses: Sequence[Array]) -> Array:
+        return sum(w * part for w, part in zip(self.weights, losses, strict=True))  # matryoshka.sum
+
+    def carried_out(self, visit: Visit, weights: Array | None) -> tuple[Array, dict[str, Array]] | None:
+        """All rows' losses and, with row weights, gradients, where `visit` carries out every part; None elsewhere."""
+        found = []
+        for plan, w in zip(self.plans, self.weights, strict=True):
+            part = visit(plan, None if weights is None else w * weights)
+            if part is None:
+                return None
+            found.append(part)
+        return self.total([losses for losses, _ in found]), prefixed([grads for _, grads in found])
 
 
 def keys_of(x: Any) -> Array:
