@@ -335,5 +335,5 @@ triplet = JAXLoss(infonce_ref.triplet)
 
 
 def matryoshka(loss: Loss[P, G], dims: Sequence[int], weights: Sequence[float] | None = None) -> Loss[P, G]:
-    """`infonce_ref.matryoshka` of a loss of this module: in tiles where that is, compiled once for each that is made."""
+    """`infonce_ref.matryoshka` of a loss of this module: in tiles where that is, compiled anew for each made."""
     return JAXLoss(infonce_ref.matryoshka(reference_of(loss), dims, weights))

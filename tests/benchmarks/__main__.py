@@ -44,12 +44,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="of part/loss/NxD[/contender]")
     parser.add_argument("--again", action="store_true", help="measure what is measured already, too")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing that would end later")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for the rounds of a point, 3 … 15 of them")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for the rounds of a point, at most 15 of them")
+    parser.add_argument("--rounds", type=int, default=3, help="of a point at least, however long they take")
     parser.add_argument("--memory-limit", type=float, default=8.0, metavar="GiB", help="for one contender")
     parser.add_argument("--to", type=Path, default=RESULTS, help="the folder of performance.md")
     given = parser.parse_args(arguments)
     figures = Figures(given.to / "performance" / "figures.json")
-    effort = Effort(given.seconds, (3, 15), given.memory_limit, given.minutes)
+    effort = Effort(given.seconds, (given.rounds, 15), given.memory_limit, given.minutes)
     if given.short:
         effort = effort._replace(seconds=0.5, rounds=(2, 3))
     if given.list:
