@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Sequence
+from copy import copy
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 from infonce_ref.backends import _plans
 from infonce_ref.backends._positives import LINKS, has_pairs, reach_of_scores
 from infonce_ref.backends._torch_products import add_mm, mm
+from infonce_ref.backends._torch_threads import shared_out
 from infonce_ref.backends._torch_unit import LOG2_E, UnitRows
 from infonce_ref.contrast import Contrasted, ContrastedMany, MeanOf
 from infonce_ref.link import softplus, softplus_link
@@ -66,10 +68,17 @@ def contrast(rows: Any, queries: int, block_size: int, weights: Tensor | None, g
         one = contrast(rows.one, queries, block_size, half, gradients)
         return (one + contrast(rows.other, queries, block_size, half, gradients)) / 2
     tile = (ManyTile if isinstance(rows, ContrastedMany) else Tile)(rows, queries, block_size, gradients)
+    spans = [(lo, min(lo + tile.rows_at_once, queries)) for lo in range(0, queries, tile.rows_at_once)]
     losses: Tensor = tile.tau.new_empty(queries)
-    for lo in range(0, queries, tile.rows_at_once):
-        hi = min(lo + tile.rows_at_once, queries)
-        losses[lo:hi] = tile.visit(lo, hi, None if weights is None else weights[lo:hi])
+
+    def work(part: Sequence[tuple[int, int]]) -> Gradients:
+        mine = tile.again(gradients.apart())
+        for lo, hi in part:
+            losses[lo:hi] = mine.visit(lo, hi, None if weights is None else weights[lo:hi])
+        return mine.gradients
+
+    for found in shared_out(work, spans, losses, queries * tile.columns):
+        gradients.take(found)
     return losses
 
 
@@ -81,6 +90,17 @@ class Gradients:
         self.by_row: dict[str, Tensor] = {}  # each row of them one tile's
         self.shared: dict[str, Tensor] = {}
 
+    def apart(self) -> Gradients:
+        """Those of one thread: the rows' together with all others, the shared ones by itself."""
+        mine = Gradients(self.queries, self.wanted)
+        mine.by_row = self.by_row
+        return mine
+
+    def take(self, other: Gradients) -> None:
+        """Adds those of a thread."""
+        for name, value in other.shared.items():
+            self.add_shared(name, value)
+
     def total(self) -> dict[str, Tensor]:
         for name, value in self.by_row.items():
             self.add_shared(name, value)
@@ -89,9 +109,9 @@ class Gradients:
     def of(self, rows: Rows, lo: int, hi: int) -> Tensor:
         """Where the gradient of these rows, lo … hi − 1 of those visited or shared by all, is added up."""
         known = self.by_row if rows.by_row else self.shared
-        if rows.name not in known:
+        if rows.name not in known:  # another thread may come first
             shape = (self.queries, *rows.values.shape[1:]) if rows.by_row else rows.values.shape
-            known[rows.name] = rows.values.new_zeros(shape)
+            known.setdefault(rows.name, rows.values.new_zeros(shape))
         return known[rows.name][lo:hi] if rows.by_row else known[rows.name]
 
     def add(self, rows: Rows, lo: int, hi: int, factor: Tensor, values: Tensor) -> None:
@@ -114,10 +134,10 @@ class Gradients:
         if rows.name in self.by_row:
             return
         if rows.scatter is not None:
-            self.by_row[rows.name] = rows.scatter(torch.zeros_like(rows.values))
+            self.by_row.setdefault(rows.name, rows.scatter(torch.zeros_like(rows.values)))
         else:
             n = self.queries if rows.by_row else rows.values.shape[0]
-            self.by_row[rows.name] = rows.values.new_zeros(()).expand(n, *rows.values.shape[1:])
+            self.by_row.setdefault(rows.name, rows.values.new_zeros(()).expand(n, *rows.values.shape[1:]))
 
 
 class Exponentials(NamedTuple):
@@ -135,10 +155,18 @@ class Tile:
     def __init__(self, rows: Contrasted, queries: int, block_size: int, gradients: Gradients) -> None:
         self.layout, self.tau, self.margin, self.gradients = rows.layout, rows.tau, rows.margin, gradients
         whole = self.whole = rows.layout(0, queries)
-        like, columns = whole.pair.anchors.values, [columns_of(block) for block in whole.blocks]
-        self.rows_at_once = min(queries, block_size, rows_at_once(like, sum(columns)))
+        self.columns = sum(columns_of(block) for block in whole.blocks)
+        self.rows_at_once = min(queries, block_size, rows_at_once(whole.pair.anchors.values, self.columns))
         self.shifted = not unshifted(whole.pair, whole.blocks, self.tau, self.margin)
-        self.room = [like.new_empty((self.rows_at_once, c)) for c in columns]
+        self.room: list[Tensor] = []
+
+    def again(self, gradients: Gradients) -> Tile:
+        """The same with room of its own, for a thread."""
+        mine = copy(self)
+        mine.gradients = gradients
+        like = self.whole.pair.anchors.values
+        mine.room = [like.new_empty((self.rows_at_once, columns_of(block))) for block in self.whole.blocks]
+        return mine
 
     def visit(self, lo: int, hi: int, weights: Tensor | None) -> Tensor:
         """The losses of rows lo … hi − 1, and their gradients where they have weights."""
@@ -354,10 +382,15 @@ class ManyTile:
     def __init__(self, rows: ContrastedMany, queries: int, block_size: int, gradients: Gradients) -> None:
         margin: Any = rows.margin
         self.layout, self.tau, self.margin, self.gradients = rows.layout, rows.tau, margin, gradients
-        block = rows.layout(0, 0).block
-        like, columns = block.keys.values, columns_of(block)
-        self.rows_at_once = min(queries, block_size, rows_at_once(like, columns))
-        self.room = like.new_empty((self.rows_at_once, columns))
+        self.room = rows.layout(0, 0).block.keys.values[:0]
+        self.columns = columns_of(rows.layout(0, 0).block)
+        self.rows_at_once = min(queries, block_size, rows_at_once(self.room, self.columns))
+
+    def again(self, gradients: Gradients) -> ManyTile:
+        """The same with room of its own, for a thread."""
+        mine = copy(self)
+        mine.gradients, mine.room = gradients, self.room.new_empty((self.rows_at_once, self.columns))
+        return mine
 
     def visit(self, lo: int, hi: int, weights: Tensor | None) -> Tensor:
         """The losses of rows lo … hi − 1, and their gradients where they have weights."""

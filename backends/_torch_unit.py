@@ -11,13 +11,14 @@ columns, before any gradient is known: the squares are visited twice, and comput
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from infonce_ref.backends._torch_products import add_mm, mm
+from infonce_ref.backends._torch_threads import shared_out
 
 Totals: TypeAlias = dict[str, Tensor]
 Span: TypeAlias = tuple[int, int]
@@ -51,7 +52,7 @@ class Square(NamedTuple):
 
 
 class Exponentials:
-    """2^⟨anchor, key⟩ square by square, 0 where i and j are `never` apart."""
+    """2^⟨anchor, key⟩ square by square, 0 where i and j are `never` apart. Each thread has its own."""
 
     def __init__(self, anchors: Tensor, keys: Tensor, never: Sequence[int], side: int, squares: int = 1) -> None:
         """Room for so many squares at a time."""
@@ -73,14 +74,27 @@ def weigh(h: Tensor, rows: Tensor, columns: Tensor) -> None:
         h[lo : lo + FEW].mul_(rows[lo : lo + FEW, None] + columns)
 
 
+T = TypeVar("T", Tensor, Tensor | None)
+
+
+def total(parts: Iterable[T]) -> T:
+    """The sum of what the threads have added up, in place of the first; None of nothing."""
+    first, *others = parts
+    for part in others:
+        if first is not None and part is not None:
+            first += part
+    return first
+
+
 def zeros_across(x: Tensor) -> Tensor:
     """Zeros for the gradient of x lying on its side: so it adds up in long rows, and oneDNN is quicker."""
     return x.new_zeros(x.mT.shape)
 
 
-def upright(x: Tensor | None) -> Tensor | None:
-    """What lies on its side, set up."""
-    return None if x is None else x.mT.contiguous()
+def upright(parts: Iterable[Tensor | None]) -> Tensor | None:
+    """The sum of what lies on its side, set up."""
+    found = total(parts)
+    return None if found is None else found.mT.contiguous()
 
 
 def no_room(x: Tensor) -> Tensor:
@@ -137,29 +151,33 @@ class OneWay:
         """The same, some rows at a time."""
         q, k, sums = self.q, self.k, torch.zeros_like(positive)
         to_q = torch.zeros_like(q) if weights is not None and one else None
-        to_k = zeros_across(k) if weights is not None and other else None
         wide = [(lo, min(lo + WIDE, len(k))) for lo in range(0, len(k), WIDE)]
-        room = [k.new_empty((sides[0][1], right - left)) for left, right in wide]
-        for lo, hi in sides:
-            strip = [part[: hi - lo] for part in room]
-            for h, (first, end) in zip(strip, wide, strict=True):
-                for left in range(first, end, SIDE):
-                    part = h[:, left - first : left - first + SIDE]
-                    torch.exp2(mm(scaled[lo:hi], k[left : min(left + SIDE, end)].mT, part), out=part)
-                Square(lo, hi, first, end).leave_out(h, 0)
-                sums[lo:hi] += h.sum(-1, keepdim=True)
-            if weights is None:
-                continue
-            slope = weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]).mul_(self.tau)
-            across = (q[lo:hi] * slope).mT.contiguous()
-            for h, (left, right) in zip(strip, wide, strict=True):
+
+        def work(rows: Sequence[Span]) -> Tensor | None:
+            to_k = zeros_across(k) if weights is not None and other else None
+            room = [k.new_empty((sides[0][1], right - left)) for left, right in wide]
+            for lo, hi in rows:
+                strip = [part[: hi - lo] for part in room]
+                for h, (first, end) in zip(strip, wide, strict=True):
+                    for left in range(first, end, SIDE):
+                        part = h[:, left - first : left - first + SIDE]
+                        torch.exp2(mm(scaled[lo:hi], k[left : min(left + SIDE, end)].mT, part), out=part)
+                    Square(lo, hi, first, end).leave_out(h, 0)
+                    sums[lo:hi] += h.sum(-1, keepdim=True)
+                if weights is None:
+                    continue
+                slope = weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]).mul_(self.tau)
+                across = (q[lo:hi] * slope).mT.contiguous()
+                for h, (left, right) in zip(strip, wide, strict=True):
+                    if to_q is not None:
+                        add_mm(to_q[lo:hi], h, k[left:right])
+                    if to_k is not None:
+                        add_mm(to_k[:, left:right], across, h)
                 if to_q is not None:
-                    add_mm(to_q[lo:hi], h, k[left:right])
-                if to_k is not None:
-                    add_mm(to_k[:, left:right], across, h)
-            if to_q is not None:
-                to_q[lo:hi] *= slope
-        return sums, to_q, upright(to_k)
+                    to_q[lo:hi] *= slope
+            return to_k
+
+        return sums, to_q, upright(shared_out(work, sides, k, k.shape[0] ** 2))
 
 
 class BothWays:
@@ -174,18 +192,30 @@ class BothWays:
         scaled = u * (LOG2_E / self.tau)
         positive = (scaled * v).sum(-1).exp2_()
         sides = spans(n, whole=1024)
-        squares = [Square(*row, *column) for row in sides for column in sides]
+        rows = torch.zeros_like(positive)
+        held: dict[Square, Tensor] = {}
         hold = weights is not None and n * n <= HELD
-        exponentials = Exponentials(scaled, v, (0,), sides[0][1], len(squares) if hold else 1)
-        rows, columns = torch.zeros_like(positive), torch.zeros_like(positive)
-        held: list[Tensor] = []
-        for i, x in enumerate(squares):
-            h = exponentials(x, i)
-            rows[x.lo : x.hi] += h.sum(-1)
-            columns[x.left : x.right] += h.sum(0)
-            if hold:
-                held.append(h)
-        rows, columns = rows / positive, columns / positive
+
+        def squares(part: Sequence[Span]) -> Iterator[tuple[Square, Tensor]]:
+            those = [Square(*row, *column) for row in part for column in sides]
+            exponentials = Exponentials(scaled, v, (0,), sides[0][1], len(those) if hold else 1)
+            for i, x in enumerate(those):
+                yield x, exponentials(x, i)
+
+        def known(part: Sequence[Span]) -> Iterator[tuple[Square, Tensor]]:
+            return ((x, held[x]) for row in part for column in sides for x in [Square(*row, *column)])
+
+        def sums(part: Sequence[Span]) -> Tensor:
+            columns = torch.zeros_like(positive)
+            for x, h in squares(part):
+                rows[x.lo : x.hi] += h.sum(-1)
+                columns[x.left : x.right] += h.sum(0)
+                if hold:
+                    held[x] = h
+            return columns
+
+        columns = total(shared_out(sums, sides, u, n * n)) / positive
+        rows = rows / positive
         losses = (torch.log1p(rows) + torch.log1p(columns)) / 2
         if weights is None:
             return losses, {}
@@ -195,15 +225,19 @@ class BothWays:
         by_row, by_column = by_row / positive, by_column / positive
         number = "temperature" in wanted
         to_u = torch.zeros_like(u) if number or self.names[0] in wanted else None
-        across = zeros_across(v) if self.names[1] in wanted else None
-        for i, x in enumerate(squares):
-            h = held[i] if hold else exponentials(x)
-            weigh(h, by_row[x.lo : x.hi], by_column[x.left : x.right])
-            if to_u is not None:
-                add_mm(to_u[x.lo : x.hi], h, v[x.left : x.right])
-            if across is not None:
-                add_mm(across[:, x.left : x.right], u[x.lo : x.hi].mT, h)
-        to_v = upright(across)
+        second = self.names[1] in wanted
+
+        def pull(part: Sequence[Span]) -> Tensor | None:
+            to_v = zeros_across(v) if second else None
+            for x, h in known(part) if hold else squares(part):
+                weigh(h, by_row[x.lo : x.hi], by_column[x.left : x.right])
+                if to_u is not None:
+                    add_mm(to_u[x.lo : x.hi], h, v[x.left : x.right])
+                if to_v is not None:
+                    add_mm(to_v[:, x.left : x.right], u[x.lo : x.hi].mT, h)
+            return to_v
+
+        to_v = upright(shared_out(pull, sides, u, n * n))
         return losses, {
             self.names[0]: no_room(u) if to_u is None else to_u.addcmul_(of_positive, v),
             self.names[1]: no_room(v) if to_v is None else to_v.addcmul_(of_positive, u),
@@ -229,18 +263,22 @@ class Views:
         positive = (scaled[:n] * u[n:]).sum(-1).exp2_().repeat(2)
         sides = spans(rows, whole=512)
         squares = [Square(*row, *column) for i, row in enumerate(sides) for column in sides[i:]]
+        held: dict[Square, Tensor] = {}
         hold = weights is not None and rows * n <= HELD
-        exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], len(squares) if hold else 1)
-        z = torch.zeros_like(positive)
-        held: list[Tensor] = []
-        for i, x in enumerate(squares):
-            h = exponentials(x, i)
-            z[x.lo : x.hi] += h.sum(-1)
-            if x.left > x.lo:
-                z[x.left : x.right] += h.sum(0)
-            if hold:
-                held.append(h)
-        z = z / positive
+
+        def sums(part: Sequence[Square]) -> Tensor:
+            z = torch.zeros_like(positive)
+            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], len(part) if hold else 1)
+            for i, x in enumerate(part):
+                h = exponentials(x, i)
+                z[x.lo : x.hi] += h.sum(-1)
+                if x.left > x.lo:
+                    z[x.left : x.right] += h.sum(0)
+                if hold:
+                    held[x] = h
+            return z
+
+        z = total(shared_out(sums, squares, u, rows * n)) / positive
         losses = torch.log1p(z)
         if weights is None:
             return losses, {}
@@ -248,16 +286,19 @@ class Views:
         share = slope * z
         of_positive = -(share + share.roll(n))
         slope = slope / positive
-        to_u, across = torch.zeros_like(u), zeros_across(u)
-        for i, x in enumerate(squares):
-            h = held[i] if hold else exponentials(x)
-            weigh(h, slope[x.lo : x.hi], slope[x.left : x.right])
-            add_mm(to_u[x.lo : x.hi], h, u[x.left : x.right])
-            if x.left > x.lo:
-                add_mm(across[:, x.left : x.right], u[x.lo : x.hi].mT, h)
-        if len(sides) > 1:
-            to_u += across.mT
-        to_u.addcmul_(of_positive[:, None], u.roll(n, 0))
+
+        def pull(part: Sequence[Square]) -> Tensor:
+            to_u, across = torch.zeros_like(u), zeros_across(u)
+            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], 0 if hold else 1)
+            for x in part:
+                h = held[x] if hold else exponentials(x)
+                weigh(h, slope[x.lo : x.hi], slope[x.left : x.right])
+                add_mm(to_u[x.lo : x.hi], h, u[x.left : x.right])
+                if x.left > x.lo:
+                    add_mm(across[:, x.left : x.right], u[x.lo : x.hi].mT, h)
+            return to_u.add_(across.mT) if len(sides) > 1 else to_u
+
+        to_u = total(shared_out(pull, squares, u, rows * n)).addcmul_(of_positive[:, None], u.roll(n, 0))
         return losses, {
             "views": to_u,
             "temperature": (u * to_u).sum().div_(-2 * self.tau) if "temperature" in wanted else u.new_zeros(()),

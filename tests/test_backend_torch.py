@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from tests.problems import arguments, outputs, reference, worst
 
 torch = pytest.importorskip("torch")
 
-from infonce_ref.backends import _torch_products, _torch_tiles, _torch_unit  # noqa: E402
+from infonce_ref.backends import _torch_products, _torch_threads, _torch_tiles, _torch_unit  # noqa: E402
 from infonce_ref.backends import torch as fast  # noqa: E402
 
 on = pytest.mark.parametrize
@@ -190,14 +191,17 @@ def test_several_tiles_are_the_reference(
 
 @on("loss", PLAIN)
 @on("wanted", [("query",), ("positive_key",), ("query", "positive_key")])
+@on("threads", [2, 3])
 @on("held", [0, 2**23])
-def test_many_tiles_are_the_reference(
-    loss: str, wanted: tuple[str, ...], held: int, monkeypatch: pytest.MonkeyPatch
+def test_tiles_in_threads_are_the_reference(
+    loss: str, wanted: tuple[str, ...], threads: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """[stream.block] [call.repeatable] Tiles of 16 rows: the reference's numbers, the same bits every time."""
+    """[stream.block] [call.repeatable] Tiles in several threads: the reference's numbers, the same bits every time."""
+    seen = []
     monkeypatch.setattr(_torch_unit, "spans", lambda n, whole: [(i, min(i + 16, n)) for i in range(0, n, 16)])
     monkeypatch.setattr(_torch_unit, "HELD", held)
     monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: 16)
+    monkeypatch.setattr(_torch_threads, "threads_for", lambda like, scores: seen.append(scores) or threads)
     sides = [normal(531, 70, 5), normal(532, 70, 5)]
     for x, name in zip(sides, ("query", "positive_key"), strict=True):
         x.requires_grad_(name in wanted)
@@ -213,16 +217,36 @@ def test_many_tiles_are_the_reference(
     with torch.inference_mode():
         same((getattr(fast, loss)(*sides),), (expected,))
         assert torch.equal(getattr(fast, loss).value_and_grad(*sides)[0], value)
+    assert seen
+
+
+def test_threads_are_those_of_the_calling_thread() -> None:
+    """As many threads as PyTorch is set to use, whose setting, also that of threads yet to come, stays as it was."""
+    before = torch.get_num_threads()
+    like = normal(533, 1, 1)
+    _torch_threads.pool.cache_clear()
+    try:
+        torch.set_num_threads(3)
+        assert _torch_threads.threads_for(like, 2**24) == 3
+        assert _torch_threads.threads_for(like, 100) == 1
+        seen = _torch_threads.shared_out(lambda part: (part, torch.get_num_threads()), range(7), like, 2**24)
+        assert seen == [(range(0, 7, 3), 1), (range(1, 7, 3), 1), (range(2, 7, 3), 1)]
+        with ThreadPoolExecutor(1) as fresh:
+            assert (torch.get_num_threads(), fresh.submit(torch.get_num_threads).result()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 @on("variant", ["out", "in", "sincere"])
+@on("threads", [1, 3])
 @on("more", [{}, {"mask": True}, {"keys": True}, {"mask": True, "keys": True, "margin": 0.2}, {"tau": 0.001}])
 def test_tiles_of_several_positives_are_the_reference(
-    variant: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    variant: str, threads: int, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """[sup-con.out] [sup-con.in] [sup-con.sincere] The reference's; it itself where scores could overflow."""
     visits = []
     monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: 16)
+    monkeypatch.setattr(_torch_threads, "threads_for", lambda like, scores: threads)
     original = _torch_tiles.ManyTile.visit
     monkeypatch.setattr(_torch_tiles.ManyTile, "visit", lambda *args: visits.append(args[1:3]) or original(*args))
     x, k = normal(534, 70, 5), normal(535, 40, 5)
@@ -522,8 +546,9 @@ def test_products_keep_what_isnt_finite(value: float, by_onednn: list[Any]) -> N
     assert by_onednn
 
 
-def test_products_in_threads_are_those_of_one(by_onednn: list[Any]) -> None:
-    """[call.repeatable] The same bits every time for a number of threads, and nearly so for another number."""
+def test_products_in_threads_are_those_of_one(by_onednn: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit where each thread has its own part of the gradient, and every time for the shared one."""
+    monkeypatch.setattr(_torch_threads, "WORTH_THREADS", 2**20)
     q, k = normal(607, 1600, 64, dtype=torch.float32), normal(608, 1600, 64, dtype=torch.float32)
     found = {}
     was = torch.get_num_threads()
@@ -537,7 +562,10 @@ def test_products_in_threads_are_those_of_one(by_onednn: list[Any]) -> None:
         assert torch.equal(loss, again)
         assert torch.equal(grad.query, grad_again.query)
         assert torch.equal(grad.positive_key, grad_again.positive_key)
-    same(flat(found[2][0]), flat(found[1][0]), rtol=1e-4, atol=1e-8)
+    (loss, grad), (loss_2, grad_2) = found[1][0], found[2][0]
+    assert torch.equal(loss, loss_2)
+    assert torch.equal(grad.query, grad_2.query)
+    same((grad.positive_key,), (grad_2.positive_key,), rtol=1e-4, atol=1e-8)
     assert by_onednn
 
 
