@@ -1,4 +1,4 @@
-"""The `library` fixture: every test that takes it runs on every array library. And the worst r of a run, at its end."""
+"""The `library` fixture: every test that takes it runs on every array library. What tests measure, kept and told."""
 
 from __future__ import annotations
 
@@ -71,6 +71,15 @@ def conforms(record_property: Callable[[str, object], None]) -> Callable[[float]
         assert r <= 1
 
     return check
+
+
+@pytest.fixture
+def outcomes(record_property: Callable[[str, object], None]) -> Iterator[Counter[str]]:
+    """How often a test saw what; kept in the run's results even if the test fails on the way."""
+    seen: Counter[str] = Counter()
+    yield seen
+    for outcome, count in seen.items():
+        record_property(outcome, count)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

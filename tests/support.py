@@ -90,6 +90,7 @@ class Result(NamedTuple):
     test: str  # file::function
     parameters: str
     outcome: str  # "passed", "failed", "skipped"
+    said: Mapping[str, str]  # what it recorded, by name
 
 
 def results(path: Path) -> Iterator[Result]:
@@ -98,7 +99,9 @@ def results(path: Path) -> Iterator[Result]:
         function, _, parameters = case.attrib["name"].partition("[")
         children = {child.tag for child in case}
         outcome = "failed" if children & {"failure", "error"} else "skipped" if "skipped" in children else "passed"
-        yield Result(f"{case.attrib['classname'].rpartition('.')[2]}::{function}", parameters.rstrip("]"), outcome)
+        test = f"{case.attrib['classname'].rpartition('.')[2]}::{function}"
+        said = {found.attrib["name"]: found.attrib["value"] for found in case.iter("property")}
+        yield Result(test, parameters.rstrip("]"), outcome, said)
 
 
 def library_of(parameters: str) -> str | None:
@@ -111,7 +114,7 @@ def counts(runs: Iterable[Result]) -> dict[tuple[str, str], Counter[str]]:
     """How often each outcome was seen, by feature and library."""
     shown = {test: (feature, where) for feature, tests in FEATURES.items() for test, where in tests.items()}
     table: dict[tuple[str, str], Counter[str]] = {}
-    for test, parameters, outcome in runs:
+    for test, parameters, outcome, _ in runs:
         names = [test, *(f"{test}[{parameter}]" for parameter in parameters.split("-"))]
         feature, where = next((shown[name] for name in names if name in shown), (None, None))
         library = where or library_of(parameters)

@@ -1,4 +1,4 @@
-"""Write the pages of this folder that show what the suite says of other people's and of textbook code.
+"""Write the pages of this folder that show what the suite says of other people's and of textbook code, and of itself.
 
 From the root of the repository, with the extras `test` and PyTorch installed:
 
@@ -6,6 +6,7 @@ From the root of the repository, with the extras `test` and PyTorch installed:
     python docs/results/generate.py comparison    # comparison.html: seconds
     python docs/results/generate.py precise       # tiny-losses.md: a minute
     python docs/results/generate.py seeds         # textbook.md: 200 seeds for each of three, a quarter of an hour
+    python docs/results/generate.py suite         # suite.md: 10,000 damaged inputs of each kind, ten minutes
 
 docs/results/mutants.md is written by `python -m infonce_ref.conformance.mutants.run --write`.
 """
@@ -17,6 +18,8 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from typing import Any
 from rich.progress import track
 
 RESULTS = Path(__file__).parent
+ROOT = RESULTS.parents[1]
 EXAMPLES = RESULTS.parent / "examples"
 SEEDS = 200
 LIBRARIES = ("numpy", "torch", "jax")
@@ -34,7 +38,7 @@ PEER = "info_nce:InfoNCE --loss info_nce --framework torch --reading shared"
 
 def shown(command: str, last: int | None = None) -> str:
     """A command as a reader would type it, (the last lines of) what it prints, and its exit code."""
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "110", "PYTHONPATH": str(RESULTS.parents[1])}
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "110", "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", *command.replace("infonce-conformance", "infonce_ref.conformance").split()]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     text = "\n".join(line.rstrip() for line in done.stdout.splitlines()[-(last or 0) :])
@@ -161,13 +165,41 @@ def seeds(count: int) -> None:
     )
 
 
+def suite(count: int | None) -> None:
+    """suite.md: what the suite's tests saw, with so many damaged inputs of each kind; fails if one of them fails."""
+    sys.path.insert(0, str(ROOT))
+    from tests.benchmarks.child import busy
+    from tests.suite import figures
+    from tests.support import results
+
+    with tempfile.TemporaryDirectory() as folder:
+        xml = Path(folder) / "results.xml"
+        words = [sys.executable, "-m", "pytest", *figures.tests(), f"--junitxml={xml}"]
+        environment = {**os.environ, "INFONCE_FUZZ": str(count or figures.MUTATIONS)}
+        all_before, mine_before, begun = busy(), sum(os.times()[:4]), time.monotonic()
+        code = subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode
+        all_after, mine_after, elapsed = busy(), sum(os.times()[:4]), time.monotonic() - begun
+        others = None
+        if all_before is not None and all_after is not None:
+            others = max(0.0, all_after - all_before - (mine_after - mine_before)) / elapsed
+        (RESULTS / "suite.md").write_text(figures.page(results(xml), figures.machine(others)), encoding="utf-8")
+    sys.exit(code)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", choices=["verdicts", "comparison", "precise", "seeds"])
+    parser.add_argument("page", choices=["verdicts", "comparison", "precise", "seeds", "suite"])
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--mutations", type=int, help="damaged inputs of each kind")
     asked = parser.parse_args()
     sys.path.insert(0, str(EXAMPLES))
-    pages = {"verdicts": verdicts, "comparison": comparison, "precise": precise, "seeds": lambda: seeds(asked.seeds)}
+    pages = {
+        "verdicts": verdicts,
+        "comparison": comparison,
+        "precise": precise,
+        "seeds": lambda: seeds(asked.seeds),
+        "suite": lambda: suite(asked.mutations),
+    }
     pages[asked.page]()
 
 

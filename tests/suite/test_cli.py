@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,26 @@ def test_the_first_line_comes_before_the_target(tmp_path: Path) -> None:
         process.kill()
     assert first.startswith(b"infonce-conformance")
     assert waited < 20  # 3 s where nothing else runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["core,grad", "all"])
+def test_one_sees_the_run_begin(profile: str, record_property: Callable[[str, object], None]) -> None:
+    """The README's command says its first words long before its verdict, though nobody asks for unbuffered output."""
+    options = ["--loss", "info_nce", "--framework", "numpy", "--profile", profile]
+    words = [sys.executable, "-m", "infonce_ref.conformance", "run", "infonce_ref:info_nce", *options]
+    begun = time.monotonic()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        first, said = time.monotonic() - begun, process.stdout.read()
+    end = time.monotonic() - begun
+    assert process.returncode == Exit.CONFORMS
+    passed = sum(int(count) for count in re.findall(r"required\): .* clauses, (\d+) pass", said))
+    for name, value in {"first line": first, "end": end, "passed": passed}.items():
+        record_property(name, value)
+    assert passed > 1000
+    assert first < end / 2
 
 
 def environment() -> dict[str, str]:

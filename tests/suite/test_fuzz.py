@@ -70,22 +70,21 @@ def checks() -> list[Check]:
 
 
 @pytest.mark.parametrize("wire", [*WIRES])
-def test_byte_mutations_of_replies(wire: str, checks: list[Check]) -> None:
+def test_byte_mutations_of_replies(wire: str, checks: list[Check], outcomes: Counter[str]) -> None:
     """Each check has an outcome whatever came, one that a report can hold."""
     question = next(q for q in vector_questions("info_nce") if ONE in q.id and q.dtype == "float64")
     reply = LocalRunner(textbook).ask({"id": "r1", "problem": question.problem, "want": ["query", "positive_key"]})
     sound = json.dumps(reply).encode() if wire == "json" else as_text(reply)
     runner = Damaged(WIRES[wire])
-    seen: Counter[str] = Counter()
     for line in mutations(sound):
         runner.line = line
-        check = checks[sum(seen.values()) % len(checks)]
+        check = checks[outcomes.total() % len(checks)]
         result = Result(check, check.run(Session(runner)))
         json.dumps(result.record(), allow_nan=False)
-        seen[result.status] += 1
-    assert sum(seen.values()) == COUNT
-    assert seen["error"] + seen["fail"] > COUNT / 4
-    assert {*seen} <= {"pass", "fail", "error", "timeout", "n/a"}
+        outcomes[result.status] += 1
+    assert outcomes.total() == COUNT
+    assert outcomes["error"] + outcomes["fail"] > COUNT / 4
+    assert {*outcomes} <= {"pass", "fail", "error", "timeout", "n/a"}
 
 
 @pytest.mark.parametrize(
@@ -97,20 +96,23 @@ def test_byte_mutations_of_replies(wire: str, checks: list[Check]) -> None:
         ),
         ("text", b"hello 2 arguments 3 query positive_key temperature dtypes 1 float64"),
     ],
+    ids=[*WIRES],
 )
-def test_byte_mutations_of_a_declaration(wire: str, hello: bytes) -> None:
-    """It is read, or refused with a reason."""
-    outcomes: Counter[str] = Counter()
+def test_byte_mutations_of_a_declaration(wire: str, hello: bytes, outcomes: Counter[str]) -> None:
+    """It is read, or refused with a reason, or no declaration at all, for which a program is given its time."""
     for line in mutations(hello):
-        message = WIRES[wire].reply(line) or {}
-        said = message.get("hello")
+        message = WIRES[wire].reply(line)
+        said = (message or {}).get("hello")
         try:
-            declared = Declared("program", said if isinstance(said, dict) else {}, "info_nce")
-            outcomes["read" if declared.hello else "nothing declared"] += 1
+            Declared("program", said if isinstance(said, dict) else {}, "info_nce")
         except Unusable as error:
             outcomes["refused" if str(error) else "no reason"] += 1
-    assert {*outcomes} <= {"read", "refused", "nothing declared"}
-    assert outcomes["read"] < COUNT
+        else:
+            none = "overlooked" if message is None else "nothing declared"
+            outcomes["read" if isinstance(said, dict) else none] += 1
+    assert {*outcomes} <= {"read", "refused", "nothing declared", "overlooked"}
+    assert outcomes.total() == COUNT
+    assert 0 < outcomes["read"] < COUNT
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def vectors(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_byte_mutations_of_a_vector_file(vectors: Path) -> None:
+def test_byte_mutations_of_a_vector_file(vectors: Path, outcomes: Counter[str]) -> None:
     """The suite says that its vectors are damaged, or, where a digit became another, runs to its verdict."""
     place = vectors / "info_nce" / "benign.json"
     sound = place.read_bytes()
@@ -133,8 +135,10 @@ def test_byte_mutations_of_a_vector_file(vectors: Path) -> None:
             list(vector_questions("info_nce", vectors))
         except Unusable as error:
             complaints.append(str(error))
+            outcomes["refused"] += 1
         else:
             assert check_loss(textbook, vectors=vectors, only=f"{ONE}#*float64/loss").results
+            outcomes["judged"] += 1
     assert len(complaints) > COUNT / 2
     assert all("damaged, in info_nce/benign.json: " in words for words in complaints)
 
@@ -153,21 +157,23 @@ def answers() -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def test_byte_mutations_of_answers(answers: bytes, vectors: Path) -> None:
+def test_byte_mutations_of_answers(answers: bytes, vectors: Path, outcomes: Counter[str]) -> None:
     """The file is refused with the number of a line, or judged."""
     checks = [c for c in matching(all_checks("info_nce", 1, vectors), ANSWERED) if c.profile in ("core", "grad")]
     path = vectors / "answers.jsonl"
-    seen: Counter[str] = Counter()
+    statuses: set[str] = set()
     for content in mutations(answers):
         path.write_bytes(content)
         try:
             session = Session(AnswersRunner(path, "info_nce", vectors))
         except Usage as error:
-            seen["refused" if "answers.jsonl" in str(error) else "no reason"] += 1
+            outcomes["refused" if "answers.jsonl" in str(error) else "no reason"] += 1
         else:
-            seen.update({check.run(session).status for check in checks})
-    assert {*seen} <= {"refused", "pass", "fail", "error", "n/a"}
-    assert seen["refused"] > COUNT / 4
+            statuses.update(check.run(session).status for check in checks)
+            outcomes["judged"] += 1
+    assert {*outcomes} <= {"refused", "judged"}
+    assert statuses <= {"pass", "fail", "error", "n/a"}
+    assert outcomes["refused"] > COUNT / 4
 
 
 def test_judge_ends_with_the_documented_code(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from infonce_ref.conformance.results import Report
 from infonce_ref.conformance.run import check_loss
-from tests.suite.test_programs import left
+from tests.suite.test_programs import left, seen
 
 ONE = "benign.plain*float64/loss"
 SOME = "benign*float64/loss"
@@ -43,19 +44,23 @@ def judged(name: str, only: str = ONE, **options: Any) -> Report:
         ("patches_judge", "fail", ""),
     ],
 )
-def test_an_attack_is_a_failed_check_with_its_reason(name: str, status: str, words: str) -> None:
+def test_an_attack_is_a_failed_check_with_its_reason(
+    name: str, status: str, words: str, outcomes: Counter[str]
+) -> None:
     """Exit code 1, for one check and for several."""
     limits = {"timeout": 1.0} if status == "timeout" else {}
     report = judged(name, SOME if status == "fail" else ONE, **limits)
+    outcomes.update(seen(report))
     assert {r.status for r in report.results} == {status}
     assert all(words in r.outcome.reason for r in report.results)
     assert int(report.exit_code) == 1
 
 
 @pytest.mark.parametrize("name", ["floods", "closes_its_streams", "writes_on_the_wire", "leaves_a_thread"])
-def test_what_harms_nobody_is_overlooked(name: str) -> None:
+def test_what_harms_nobody_is_overlooked(name: str, outcomes: Counter[str]) -> None:
     """The answers are right, and so is the verdict; asked twice, from a process that is still the same."""
     report = judged(name, "benign.plain*float64" if name != "floods" else ONE)
+    outcomes.update(seen(report))
     assert {r.status for r in report.results if r.ran} == {"pass"}
     assert report.conforms
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,12 @@ def adapter(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("adapter", ["c", "js"], indirect=True)
-def test_the_guides_adapters_pass_all_of_core_and_grad(adapter: tuple[str, str]) -> None:
+def test_the_guides_adapters_pass_all_of_core_and_grad(adapter: tuple[str, str], outcomes: Counter[str]) -> None:
     """In float64 and float32; nothing is left out but whether the inputs stay unchanged, which no wire can show."""
     command, wire = adapter
     report = check_loss(command, wire=wire)
     asked = [r for r in report.results if r.check.profile in ("core", "grad")]
+    outcomes.update(r.status for r in asked)
     assert {r.status for r in asked if r.check.clauses != ("call.pure",)} == {"pass"}
     assert {r.status for r in asked if r.check.clauses == ("call.pure",)} == {"n/a"}
     assert {r.check.dtype for r in asked} == {"float64", "float32"}
@@ -234,18 +235,23 @@ def test_a_sound_program_conforms() -> None:
         ("refuses", "error", "raised ValueError: no"),
     ],
 )
-def test_a_misbehaving_program_fails_each_check_with_the_reason(name: str, status: str, words: str) -> None:
+def test_a_misbehaving_program_fails_each_check_with_the_reason(
+    name: str, status: str, words: str, outcomes: Counter[str]
+) -> None:
     """And the suite comes to its verdict: exit code 1."""
     report = judged(name, f"{ONE}/loss", timeout=1.0 if name == "spins" else 60.0, memory=2.0)
+    outcomes.update(seen(report))
     assert [r.status for r in report.results] == [status]
     assert words in report.results[0].outcome.reason
     assert int(report.exit_code) == 1
 
 
 @pytest.mark.parametrize("name", ["forges", "nests"])
-def test_noise_before_the_answer_is_overlooked(name: str) -> None:
+def test_noise_before_the_answer_is_overlooked(name: str, outcomes: Counter[str]) -> None:
     """Lines that answer something else, or can't be parsed."""
-    assert judged(name, f"{ONE}/loss").conforms
+    report = judged(name, f"{ONE}/loss")
+    outcomes.update(seen(report))
+    assert report.conforms
 
 
 def test_a_program_that_reads_no_more_costs_one_check_each_time() -> None:
@@ -265,6 +271,12 @@ def test_what_a_dead_program_has_started_is_ended(tmp_path: Path, monkeypatch: p
     started = [int(pid) for pid in pids.read_text(encoding="ascii").split()]
     assert len(started) == 2
     assert not left(started)
+
+
+def seen(report: Report) -> Iterator[str]:
+    """The outcome of every check, and the exit code."""
+    yield from (r.status for r in report.results if r.ran)
+    yield f"exit code {int(report.exit_code)}"
 
 
 def left(pids: Iterable[int]) -> list[int]:
