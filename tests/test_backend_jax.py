@@ -15,6 +15,7 @@ import infonce_ref
 from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.problem import Problem
 from tests import families, problems
+from tests.certify import by_value_and_grad, certify
 from tests.libraries import LIBRARIES, Library
 from tests.problems import PLAIN, arguments, grid, outputs, reference, worst
 
@@ -90,6 +91,14 @@ def same(one: Any, other: Any, rtol: float = 1e-10) -> None:
     for a, b in zip(one, other, strict=True):
         scale = max(1.0, float(np.max(np.abs(b), initial=0)))
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale)
+
+
+@pytest.mark.slow
+@on("loss", TILED)
+def test_conforms_to_precise(library: Library, loss: str) -> None:
+    """[precise.loss] [precise.gradient] In float32; JAX compiles each problem, so that all profiles take minutes."""
+    theirs = by_value_and_grad(getattr(infonce_ref, loss))
+    certify(getattr(fast, loss), theirs, loss, "jax", only="*float32/precise*")
 
 
 @on("case", TWICE)

@@ -18,8 +18,8 @@ from infonce_ref.backends import _numpy, _numpy_plans, _numpy_threads, _numpy_un
 from infonce_ref.backends import numpy as fast
 from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.problem import Problem
-from infonce_ref.conformance.run import check_loss
 from tests import families, problems
+from tests.certify import certify
 from tests.libraries import HALF, Library
 from tests.problems import arguments, grid, outputs, reference, worst
 
@@ -60,12 +60,7 @@ def test_half_precision(numpy_library: Library, case: str, dtype: str, conforms:
 @on("loss", TILED)
 def test_conforms_to_all_profiles(loss: str) -> None:
     """[call.pure] [call.repeatable] The suite accepts it by the path that anyone's code takes, precise included."""
-    report = check_loss(getattr(fast, loss), loss, "numpy", profile="all")
-    assert report.exit_code == 0, report.verdict()
-    reference = check_loss(getattr(infonce_ref, loss), loss, "numpy", profile="all")
-    for profile in report.profiles:
-        ours, theirs = (max((r.r or 0.0 for r in x.of(profile)), default=0.0) for x in (report, reference))
-        assert ours <= max(2 * theirs, 0.05), profile
+    certify(getattr(fast, loss), getattr(infonce_ref, loss), loss, "numpy")
 
 
 def same(one: Any, other: Any) -> None:

@@ -18,6 +18,7 @@ import infonce_ref
 from infonce_ref.conformance.problem import Problem
 from infonce_ref.conformance.run import check_loss
 from tests import families, problems
+from tests.certify import by_value_and_grad, certify
 from tests.libraries import HALF, LIBRARIES
 from tests.problems import arguments, outputs, reference, worst
 
@@ -92,8 +93,7 @@ def test_exact_within_the_bound(
 
 def test_matryoshka_conforms_to_all_profiles() -> None:
     """[matryoshka.sum] By autograd, as the suite asks for it: made of the reference's info_nce."""
-    report = check_loss(fast.matryoshka, "matryoshka", "torch", profile="all")
-    assert report.exit_code == 0, report.verdict()
+    certify(fast.matryoshka, infonce_ref.matryoshka, "matryoshka", "torch")
 
 
 def test_matryoshka_is_pickled_with_its_parts() -> None:
@@ -140,29 +140,13 @@ def test_a_scaled_loss_keeps_half_precision_gradients() -> None:
     same((q.grad,), (pullback(65536.0).query,), rtol=2e-3, atol=1e-7)
 
 
-def by_value_and_grad(loss: Any) -> Callable[..., Any]:
-    """The loss as a function that returns its gradients itself."""
-
-    def function(*args: Any, **kwargs: Any) -> Any:
-        value, grad = loss.value_and_grad(*args, **kwargs)
-        return value, {name: g for name, g in grad._asdict().items() if g is not None}
-
-    function.__signature__ = inspect.signature(loss)  # type: ignore[attr-defined]
-    return function
-
-
 @pytest.mark.slow
 @on("form", ["autograd", "value_and_grad"])
 @on("loss", CERTIFIED)
 def test_conforms_to_all_profiles(loss: str, form: str) -> None:
     """[call.pure] [call.repeatable] The suite accepts it by the path that anyone's code takes, precise included."""
     ours = getattr(fast, loss) if form == "autograd" else by_value_and_grad(getattr(fast, loss))
-    report = check_loss(ours, loss, "torch", profile="all")
-    assert report.exit_code == 0, report.verdict()
-    reference = check_loss(by_value_and_grad(getattr(infonce_ref, loss)), loss, "torch", profile="all")
-    for profile in report.profiles:
-        mine, theirs = (max((r.r or 0.0 for r in x.of(profile)), default=0.0) for x in (report, reference))
-        assert mine <= max(2 * theirs, 0.05), profile
+    certify(ours, by_value_and_grad(getattr(infonce_ref, loss)), loss, "torch")
 
 
 PLAIN = {"info_nce": 1, "clip": 1, "nt_xent": 2, "gte": 1}  # rows of the loss for each pair

@@ -22,6 +22,7 @@ import infonce_ref
 from infonce_ref.conformance.family import LOSSES
 from infonce_ref.conformance.problem import Problem
 from tests import families, problems
+from tests.certify import certify
 from tests.libraries import Library, cupy_on
 from tests.problems import arguments, grid, outputs, reference, worst
 
@@ -107,6 +108,13 @@ def test_every_loss(
 def test_tiles(second: Library, case: str, dtype: str, conforms: Callable[[float], None]) -> None:
     """[stream.block] Every edge of the losses that have tiles, in tiles of two rows."""
     conforms(r_of(computed(fast, case, second, dtype, block_size=2), case, dtype))
+
+
+@on("loss", TILED)
+def test_conforms_to_all_profiles(loss: str) -> None:
+    """[call.pure] [call.repeatable] The suite accepts it by the path that anyone's code takes, precise included."""
+    with cupy_on(0):
+        certify(getattr(fast, loss), getattr(infonce_ref, loss), loss, "cupy")
 
 
 @ours
