@@ -266,7 +266,7 @@ def measured(session: Session, question: Question, output: str, data: Any, level
     slack = 0.0
     if session.hello.get("flushes"):
         compute = FORMATS[question.dtype].compute
-        slack = float(np.finfo(compute).smallest_normal) * question.amplification
+        slack = float(np.finfo(compute).smallest_normal) * question.amplification(output)
     found = measure(computed, answers.expected[output], radii, dtype, slack)
     return found if found.r >= spoilt.r else spoilt
 

@@ -77,11 +77,15 @@ class Question:
         smallest = np.finfo(FORMATS[self.dtype].compute).smallest_normal
         return bool(np.any((self.row_sizes > 0.0) & (self.row_sizes < smallest)))
 
-    @cached_property
-    def amplification(self) -> float:
-        """By how much 1/τ and the norms enlarge a number that a device flushed to zero on its way to a gradient."""
-        temperature = Problem.from_json(self.problem).temperature
-        factor = max(1.0, 1.0 / abs(temperature)) if temperature else 1.0
+    def amplification(self, output: str) -> float:
+        """How many times ω a result is off at most, if each of the numbers that it comes from may have been flushed.
+
+        Each pair of rows may lose one; ⟨q, k_j − k_p⟩ is that many times the pair's part in the result: 1/τ, and twice
+        the row, or 1/τ² for the temperature. A row is in a pair with every other, as an anchor and as a key.
+        """
+        rows, temperature = self.row_sizes, Problem.from_json(self.problem).temperature
+        inverse = max(1.0, 1.0 / abs(temperature)) if temperature else 1.0
+        pairs = 4 * rows.size if KINDS.get(output) == "embedding" else 4 * rows.size**2 * inverse
         if self.problem["similarity"] == "cosine":
-            factor /= float(np.min(self.row_sizes[self.row_sizes > 0.0], initial=1.0))
-        return factor
+            return float(pairs * inverse / np.min(rows[rows > 0.0], initial=1.0))
+        return float(pairs * inverse * np.max(rows, initial=1.0))
