@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,8 +162,22 @@ def ndonnx_eager() -> Iterator[Library]:
     yield Library("ndonnx", array, lambda x: np.asarray(x.unwrap_numpy(), dtype=np.float64), (*FULL, "float16"))
 
 
+@contextlib.contextmanager
+def dpnp_on_the_processor() -> Iterator[Library]:
+    """dpnp on Intel's OpenCL runtime for processors, which pip puts where the OpenCL loader doesn't look for it."""
+    for runtime in Path(sys.prefix, "lib").glob("libintelocl.so*[0-9]"):
+        os.environ.setdefault("OCL_ICD_FILENAMES", str(runtime))
+    dpnp = pytest.importorskip("dpnp")
+
+    def array(x: np.ndarray, dtype: str) -> Any:
+        return dpnp.asarray(x, dtype=dtype)
+
+    yield Library("dpnp", array, lambda x: dpnp.asnumpy(x).astype(np.float64))
+
+
 OTHERS: Mapping[str, Callable[[], contextlib.AbstractContextManager[Library]]] = {
     "dask": dask_chunked,
     "mlx": mlx_on_the_processor,
     "ndonnx": ndonnx_eager,
+    "dpnp": dpnp_on_the_processor,
 }

@@ -28,6 +28,7 @@ LIBRARIES = {
     "dask": "Dask",
     "mlx": "MLX",
     "ndonnx": "ndonnx",
+    "dpnp": "dpnp",
 }  # as the tests' parameters name them, and as the page does
 
 # What is shown, by the tests that show it: "file::function", or those with "[a parameter]"; and the library where the
