@@ -91,13 +91,15 @@ def test_one_loss_cant_pass_for_another(loss: str) -> None:
     assert abs(exact(loss, x) - exact(other, x)) > tolerance(64, 128, temperature(loss), exact(loss, x))
 
 
-def test_the_committed_page_is_that_of_its_figures() -> None:
-    """docs/results/performance.md is what its figures render to, with the plots that it shows beside it."""
-    committed = Figures(COMMITTED / "performance" / "figures.json")
-    text = (COMMITTED / "performance.md").read_text()
+@pytest.mark.parametrize(("folder", "family"), [(COMMITTED, 26), (COMMITTED / "zen-4", 25)], ids=["zen-5", "zen-4"])
+def test_a_committed_page_is_that_of_its_figures(folder: Path, family: int) -> None:
+    """It is what its figures render to, with the plots that it shows beside it, and of one processor."""
+    committed = Figures(folder / "performance" / "figures.json")
+    text = (folder / "performance.md").read_text()
     assert page.render(committed) == text
+    assert f"\nMeasured on AMD EPYC, family {family} model " in text
     for name, plot in plots.PLOTS.items():
-        assert plot.has(committed) == (COMMITTED / "performance" / f"{name}.svg").exists()
+        assert plot.has(committed) == (folder / "performance" / f"{name}.svg").exists()
         assert plot.has(committed) == (f"performance/{name}.svg" in text)
 
 

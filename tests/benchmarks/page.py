@@ -103,6 +103,13 @@ def section_targets(figures: Figures) -> str:
     )
 
 
+def section_processor(figures: Figures) -> str:
+    """What it was measured on."""
+    used = {point["environment"] for point in figures.points.values()}
+    those = sorted({e["cpu"] for number, e in enumerate(figures.environments) if number in used and e["cpu"]})
+    return f"Measured on {', '.join(those)}.\n" if those else ""
+
+
 def section_busy(figures: Figures) -> str:
     """How quiet the machine was."""
     known = [p["others"] for p in figures.points.values() if p.get("others") is not None]
@@ -271,6 +278,7 @@ def render(figures: Figures) -> str:
     shown = [f"![{plot.title}](performance/{name}.svg)\n" for name, plot in PLOTS.items() if plot.has(figures)]
     sections = [
         INTRODUCTION,
+        section_processor(figures),
         section_busy(figures),
         section_targets(figures),
         *shown,
