@@ -78,10 +78,11 @@ class Question:
         return bool(np.any((self.row_sizes > 0.0) & (self.row_sizes < smallest)))
 
     def amplification(self, output: str) -> float:
-        """How many times ω a result is off at most, if each of the numbers that it comes from may have been flushed.
+        """How many times ω, the smallest normal number, a device that flushes subnormals to zero may cost an output.
 
-        Each pair of rows may lose one; ⟨q, k_j − k_p⟩ is that many times the pair's part in the result: 1/τ, and twice
-        the row, or 1/τ² for the temperature. A row is in a pair with every other, as an anchor and as a key.
+        Every pair of rows may lose one ω, and a row is in a pair with every other, as an anchor and as a key. What is
+        lost there is multiplied by (k_j − k_p) / τ, at most 2/τ, and divided by the row's norm. What is one number for
+        all adds up all pairs, times 1/τ once more (docs/spec/bounds.md, Limits).
         """
         rows, temperature = self.row_sizes, Problem.from_json(self.problem).temperature
         inverse = max(1.0, 1.0 / abs(temperature)) if temperature else 1.0
