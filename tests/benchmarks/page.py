@@ -105,7 +105,7 @@ def section_targets(figures: Figures) -> str:
 
 def section_processor(figures: Figures) -> str:
     """What it was measured on."""
-    used = {point["environment"] for point in figures.points.values()}
+    used = {point.get("environment") for point in figures.points.values()}
     those = sorted({e["cpu"] for number, e in enumerate(figures.environments) if number in used and e["cpu"]})
     return f"Measured on {', '.join(those)}.\n" if those else ""
 
