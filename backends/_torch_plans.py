@@ -94,12 +94,11 @@ def numbers(like: Tensor, tau: float) -> tuple[Tensor, Tensor]:
 
 
 def moderate(tau: float, like: Tensor) -> bool:
-    """No exponential of a score comes near the limits of its dtype."""
-    return 1 / tau + math.log(like.shape[0]) < LARGEST_UNSHIFTED[like.dtype]
+    """No exponential of a score comes near the limits of its dtype, nor the sum of two rows of them."""
+    return 1 / tau + math.log(2 * len(like)) < LARGEST_UNSHIFTED[like.dtype]
 
 
-def unit_plan(like: Tensor, rows: Any, given: Mapping[str, Any], to_arguments: Callable[..., Any]) -> Plan[Any]:
-    n = like.shape[0]
+def unit_plan(n: int, like: Tensor, rows: Any, given: Mapping[str, Any], to_arguments: Callable[..., Any]) -> Plan[Any]:
     reduction = plain_reduction(given.get("reduction", "mean"), n, like)
     return Plan(torch, n, rows, reduction, to_arguments, default_block_size(n, 8 * like.element_size()))
 
@@ -118,7 +117,7 @@ def info_nce(given: Mapping[str, Any]) -> Plan[Any] | None:
 
     names = ("query", "positive_key", "negative_keys")
     rows = OneWay(q, k, tau, names[:2]) if moderate(tau, q) else paired(q, k, names, *numbers(q, tau))
-    return unit_plan(q, rows, given, to_arguments)
+    return unit_plan(len(q), q, rows, given, to_arguments)
 
 
 def clip(given: Mapping[str, Any]) -> Plan[Any] | None:
@@ -133,13 +132,13 @@ def clip(given: Mapping[str, Any]) -> Plan[Any] | None:
         return CLIPGrads(to_image(g["image"]), to_text(g["text"]), None, None, g["temperature"].to(dtype), g["margin"])
 
     if moderate(tau, u):
-        return unit_plan(u, BothWays(u, v, tau, ("image", "text")), given, to_arguments)
+        return unit_plan(len(u), u, BothWays(u, v, tau, ("image", "text")), given, to_arguments)
     tau_and_margin = numbers(u, tau)
     rows = MeanOf(
         paired(u, v, ("image", "text", "negative_texts"), *tau_and_margin),
         paired(v, u, ("text", "image", "negative_images"), *tau_and_margin),
     )
-    return unit_plan(u, rows, given, to_arguments)
+    return unit_plan(len(u), u, rows, given, to_arguments)
 
 
 def nt_xent(given: Mapping[str, Any]) -> Plan[Any] | None:
@@ -148,13 +147,11 @@ def nt_xent(given: Mapping[str, Any]) -> Plan[Any] | None:
     if pair is None or temperature is None:
         return None
     tau, dtype = temperature
-    n = pair[0].shape[0]
-    u, to_views = unit_rows(torch.cat(pair))
-    if not moderate(tau, u):
+    (a, to_a), (b, to_b) = map(unit_rows, pair)
+    if not moderate(tau, a):
         return None
 
     def to_arguments(g: Mapping[str, Tensor]) -> ViewGrads:
-        both = to_views(g["views"])
-        return ViewGrads(both[:n], both[n:], g["temperature"].to(dtype), g["margin"])
+        return ViewGrads(to_a(g["view_a"]), to_b(g["view_b"]), g["temperature"].to(dtype), g["margin"])
 
-    return unit_plan(u, Views(u, tau), given, to_arguments)
+    return unit_plan(2 * len(a), a, Views(a, b, tau), given, to_arguments)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 WORTH_IT = 3 * 2**20  # multiplications, below which the call costs more than it saves
+WORTH_ADDING = 2**24  # the same where the product is to be added to another, which oneDNN leaves to a second step
 TALL = 512  # rows
 
 onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch._C._has_mkldnn else None
@@ -23,10 +24,10 @@ def watched() -> bool:
     return torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
 
 
-def suits(a: Tensor, b: Tensor) -> bool:
+def suits(a: Tensor, b: Tensor, least: int = WORTH_IT) -> bool:
     """Whether oneDNN takes a @ b, and is faster."""
     return (
-        a.shape[0] * a.shape[1] * b.shape[1] >= WORTH_IT
+        a.shape[0] * a.shape[1] * b.shape[1] >= least
         and a.dtype == torch.float32
         and a.device.type == "cpu"
         and onednn is not None
@@ -56,7 +57,7 @@ def mm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 def add_mm(total: Tensor, a: Tensor, b: Tensor) -> None:
     """total += a @ b."""
-    if suits(a, b):
+    if suits(a, b, WORTH_ADDING):
         total += by_onednn(a, b)
     else:
         total.addmm_(a, b)

@@ -3,15 +3,16 @@ underflow and no shift is needed: Z_i = Σ_j e^{s_ij − s_ii} is a row's sum ov
 units of ln 2, for PyTorch's exp2 is several times as fast as its exp, and as exact.
 
 What one exponential gives serves both directions. The positive's place in it is empty: its gradient, as large as all
-the negatives' together, would swallow their digits in a product, and is added on its own. The scores are cut into
+the negatives' together, would swallow their digits in a product, and is added on its own. Many scores are cut into
 squares that stay in a processor's cache from one operation to the next. clip and nt_xent need their sums, over rows and
-columns, before any gradient is known: the squares are visited twice, and computed twice where they are many.
+columns, before any gradient is known: the squares are visited twice, and computed twice where they are too many to be
+held.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -25,8 +26,9 @@ Span: TypeAlias = tuple[int, int]
 
 LOG2_E = math.log2(math.e)
 SIDE = 512  # of a square of scores
-FEW = 128  # rows that are weighed at a time
+FEW = 128  # rows of more scores than a square has that are weighed at a time
 WIDE = 4096  # columns of a strip of squares side by side
+ONCE = 1024  # rows of a side, up to which one square holds all scores of two sides that both look for each other
 HELD = 2**24  # scores: so many are held from the first visit to the second
 
 
@@ -69,7 +71,12 @@ class Exponentials:
 
 
 def weigh(h: Tensor, rows: Tensor, columns: Tensor) -> None:
-    """h_ij times the sum of its row's and its column's weight, some rows at a time: what that takes stays small."""
+    """h_ij times the sum of its row's and its column's weight, some rows of a large h at a time: what that takes stays
+    small.
+    """
+    if h.numel() <= SIDE**2:
+        h.mul_(rows[:, None] + columns)
+        return
     for lo in range(0, len(h), FEW):
         h[lo : lo + FEW].mul_(rows[lo : lo + FEW, None] + columns)
 
@@ -180,6 +187,10 @@ class OneWay:
         return sums, to_q, upright(shared_out(work, sides, k, k.shape[0] ** 2))
 
 
+# What each row weighs as an anchor (2, N) → what all negatives give to the gradients of the first and the second side.
+Pull: TypeAlias = Callable[[Tensor], tuple[T, T]]
+
+
 class BothWays:
     """Row i of u against all rows of v and the other way round: half of each."""
 
@@ -188,13 +199,52 @@ class BothWays:
 
     def visit(self, weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, Totals]:
         """The losses and, with row weights, the gradients."""
-        u, v, n = self.u, self.v, self.u.shape[0]
+        u, v = self.u, self.v
+        number = "temperature" in wanted
+        one, other = number or self.names[0] in wanted, self.names[1] in wanted
+        sides = spans(len(u), whole=ONCE)
+        if len(sides) == 1:
+            positive, sums, pull = self.at_once(one, other)
+        else:
+            positive, sums, pull = self.by_squares(sides, one, other, hold=weights is not None)
+        losses = torch.log1p(sums / positive).mean(0)
+        if weights is None:
+            return losses, {}
+        slope = weights / (sums + positive).mul_(2 * self.tau)
+        of_positive = (slope * sums).sum(0)[:, None]
+        to_u, to_v = pull(slope)
+        return losses, {
+            self.names[0]: no_room(u) if to_u is None else to_u.addcmul_(of_positive, v, value=-1),
+            self.names[1]: no_room(v) if to_v is None else to_v.addcmul_(of_positive, u, value=-1),
+            "temperature": (u * to_u).sum().div_(-self.tau) if number and to_u is not None else u.new_zeros(()),
+            "margin": of_positive.sum() if "margin" in wanted else u.new_zeros(()),
+        }
+
+    def at_once(self, one: bool, other: bool) -> tuple[Tensor, Tensor, Pull[Tensor | None]]:
+        """e^s of the positives (N), Σ_j e^{s_ij} of every row's and every column's negatives (2, N), and their pull on
+        the sides that are asked for.
+        """
+        u, v = self.u, self.v
+        h = mm(u * (LOG2_E / self.tau), v.mT).exp2_()
+        positive = h.diagonal().clone()
+        h.diagonal().zero_()
+
+        def pull(slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+            weigh(h, slope[0], slope[1])
+            return mm(h, v) if one else None, mm(h.mT, u) if other else None
+
+        return positive, torch.stack([h.sum(-1), h.sum(0)]), pull
+
+    def by_squares(
+        self, sides: list[Span], one: bool, other: bool, hold: bool
+    ) -> tuple[Tensor, Tensor, Pull[Tensor | None]]:
+        """The same."""
+        u, v, n = self.u, self.v, len(self.u)
         scaled = u * (LOG2_E / self.tau)
         positive = (scaled * v).sum(-1).exp2_()
-        sides = spans(n, whole=1024)
         rows = torch.zeros_like(positive)
         held: dict[Square, Tensor] = {}
-        hold = weights is not None and n * n <= HELD
+        hold = hold and n * n <= HELD
 
         def squares(part: Sequence[Span]) -> Iterator[tuple[Square, Tensor]]:
             those = [Square(*row, *column) for row in part for column in sides]
@@ -214,60 +264,91 @@ class BothWays:
                     held[x] = h
             return columns
 
-        columns = total(shared_out(sums, sides, u, n * n)) / positive
-        rows = rows / positive
-        losses = (torch.log1p(rows) + torch.log1p(columns)) / 2
-        if weights is None:
-            return losses, {}
-        half = weights / (2 * self.tau)
-        by_row, by_column = half / (1 + rows), half / (1 + columns)
-        of_positive = -(by_row * rows + by_column * columns)[:, None]
-        by_row, by_column = by_row / positive, by_column / positive
-        number = "temperature" in wanted
-        to_u = torch.zeros_like(u) if number or self.names[0] in wanted else None
-        second = self.names[1] in wanted
+        def pull(slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+            by_row, by_column = slope[0], slope[1]
+            to_u = torch.zeros_like(u) if one else None
 
-        def pull(part: Sequence[Span]) -> Tensor | None:
-            to_v = zeros_across(v) if second else None
-            for x, h in known(part) if hold else squares(part):
-                weigh(h, by_row[x.lo : x.hi], by_column[x.left : x.right])
-                if to_u is not None:
-                    add_mm(to_u[x.lo : x.hi], h, v[x.left : x.right])
-                if to_v is not None:
-                    add_mm(to_v[:, x.left : x.right], u[x.lo : x.hi].mT, h)
-            return to_v
+            def pulled(part: Sequence[Span]) -> Tensor | None:
+                to_v = zeros_across(v) if other else None
+                for x, h in known(part) if hold else squares(part):
+                    weigh(h, by_row[x.lo : x.hi], by_column[x.left : x.right])
+                    if to_u is not None:
+                        add_mm(to_u[x.lo : x.hi], h, v[x.left : x.right])
+                    if to_v is not None:
+                        add_mm(to_v[:, x.left : x.right], u[x.lo : x.hi].mT, h)
+                return to_v
 
-        to_v = upright(shared_out(pull, sides, u, n * n))
-        return losses, {
-            self.names[0]: no_room(u) if to_u is None else to_u.addcmul_(of_positive, v),
-            self.names[1]: no_room(v) if to_v is None else to_v.addcmul_(of_positive, u),
-            "temperature": (u * to_u).sum().div_(-self.tau) if number and to_u is not None else u.new_zeros(()),
-            "margin": -of_positive.sum(),
-        }
+            to_v = upright(shared_out(pulled, sides, u, n * n))
+            return to_u, to_v
+
+        columns = total(shared_out(sums, sides, u, n * n))
+        return positive, torch.stack([rows, columns]), pull
 
 
 class Views:
-    """Every row of u, two views of N items, against all others; the other view is the positive.
+    """Row i of a and row i of b, two views of one item, are each other's positive; all other rows are negatives."""
 
-    The scores are symmetric: a square right of the diagonal stands for its mirror image too.
-    """
-
-    def __init__(self, u: Tensor, tau: float) -> None:
-        self.u, self.tau = u, tau
+    def __init__(self, a: Tensor, b: Tensor, tau: float) -> None:
+        self.a, self.b, self.tau = a, b, tau
 
     def visit(self, weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, Totals]:
-        """The losses and, with row weights, the gradients."""
-        u, rows = self.u, self.u.shape[0]
-        n = rows // 2
+        """The losses, a's first, and, with row weights, the gradients."""
+        a, b, n = self.a, self.b, len(self.a)
+        one = len(spans(n, whole=ONCE)) == 1
+        positive, sums, pull = self.at_once() if one else self.by_squares(hold=weights is not None)
+        losses = torch.log1p(sums / positive).view(-1)
+        if weights is None:
+            return losses, {}
+        slope = weights.view(2, n) / (sums + positive).mul_(self.tau)
+        of_positive = (slope * sums).sum(0)[:, None]
+        to_a, to_b = pull(slope)
+        to_a.addcmul_(of_positive, b, value=-1)
+        to_b.addcmul_(of_positive, a, value=-1)
+        zero = a.new_zeros(())
+        number = "temperature" in wanted
+        return losses, {
+            "view_a": to_a,
+            "view_b": to_b,
+            "temperature": ((a * to_a).sum() + (b * to_b).sum()).div_(-2 * self.tau) if number else zero,
+            "margin": of_positive.sum() if "margin" in wanted else zero,
+        }
+
+    def at_once(self) -> tuple[Tensor, Tensor, Pull[Tensor]]:
+        """e^s of the positives (N), Σ_j e^{s_ij} of every row's negatives (2, N), and their pull. What is between the
+        views serves both directions.
+        """
+        a, b = self.a, self.b
+        scaled = a * (LOG2_E / self.tau)
+        ab, aa, bb = mm(scaled, b.mT).exp2_(), mm(scaled, a.mT).exp2_(), mm(b * (LOG2_E / self.tau), b.mT).exp2_()
+        positive = ab.diagonal().clone()
+        for h in (ab, aa, bb):
+            h.diagonal().zero_()
+        sums = torch.stack([aa.sum(-1).add_(ab.sum(-1)), bb.sum(-1).add_(ab.sum(0))])
+
+        def pull(slope: Tensor) -> tuple[Tensor, Tensor]:
+            by_a, by_b = slope[0], slope[1]
+            weigh(aa, by_a, by_a)
+            weigh(ab, by_a, by_b)
+            weigh(bb, by_b, by_b)
+            to_a, to_b = mm(aa, a), mm(bb, b)
+            add_mm(to_a, ab, b)
+            add_mm(to_b, ab.mT, a)
+            return to_a, to_b
+
+        return positive, sums, pull
+
+    def by_squares(self, hold: bool) -> tuple[Tensor, Tensor, Pull[Tensor]]:
+        """The same. The scores are symmetric: a square right of the diagonal stands for its mirror image too."""
+        u, n = torch.cat([self.a, self.b]), len(self.a)
         scaled = u * (LOG2_E / self.tau)
-        positive = (scaled[:n] * u[n:]).sum(-1).exp2_().repeat(2)
-        sides = spans(rows, whole=512)
+        positive = (scaled[:n] * self.b).sum(-1).exp2_()
+        sides = spans(2 * n, whole=SIDE)
         squares = [Square(*row, *column) for i, row in enumerate(sides) for column in sides[i:]]
         held: dict[Square, Tensor] = {}
-        hold = weights is not None and rows * n <= HELD
+        hold = hold and 2 * n * n <= HELD
 
         def sums(part: Sequence[Square]) -> Tensor:
-            z = torch.zeros_like(positive)
+            z = u.new_zeros(2 * n)
             exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], len(part) if hold else 1)
             for i, x in enumerate(part):
                 h = exponentials(x, i)
@@ -278,32 +359,24 @@ class Views:
                     held[x] = h
             return z
 
-        z = total(shared_out(sums, squares, u, rows * n)) / positive
-        losses = torch.log1p(z)
-        if weights is None:
-            return losses, {}
-        slope = weights / (self.tau * (1 + z))
-        share = slope * z
-        of_positive = -(share + share.roll(n))
-        slope = slope / positive
+        def pull(slope: Tensor) -> tuple[Tensor, Tensor]:
+            slope = slope.view(-1)
 
-        def pull(part: Sequence[Square]) -> Tensor:
-            to_u, across = torch.zeros_like(u), zeros_across(u)
-            exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], 0 if hold else 1)
-            for x in part:
-                h = held[x] if hold else exponentials(x)
-                weigh(h, slope[x.lo : x.hi], slope[x.left : x.right])
-                add_mm(to_u[x.lo : x.hi], h, u[x.left : x.right])
-                if x.left > x.lo:
-                    add_mm(across[:, x.left : x.right], u[x.lo : x.hi].mT, h)
-            return to_u.add_(across.mT) if len(sides) > 1 else to_u
+            def pulled(part: Sequence[Square]) -> Tensor:
+                to_u, across = torch.zeros_like(u), zeros_across(u)
+                exponentials = Exponentials(scaled, u, (0, n, -n), sides[0][1], 0 if hold else 1)
+                for x in part:
+                    h = held[x] if hold else exponentials(x)
+                    weigh(h, slope[x.lo : x.hi], slope[x.left : x.right])
+                    add_mm(to_u[x.lo : x.hi], h, u[x.left : x.right])
+                    if x.left > x.lo:
+                        add_mm(across[:, x.left : x.right], u[x.lo : x.hi].mT, h)
+                return to_u.add_(across.mT)
 
-        to_u = total(shared_out(pull, squares, u, rows * n)).addcmul_(of_positive[:, None], u.roll(n, 0))
-        return losses, {
-            "views": to_u,
-            "temperature": (u * to_u).sum().div_(-2 * self.tau) if "temperature" in wanted else u.new_zeros(()),
-            "margin": share.sum(),
-        }
+            to_u = total(shared_out(pulled, squares, u, 2 * n * n))
+            return to_u[:n], to_u[n:]
+
+        return positive, total(shared_out(sums, squares, u, 2 * n * n)).view(2, n), pull
 
 
 UnitRows: TypeAlias = OneWay | BothWays | Views

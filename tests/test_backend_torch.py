@@ -161,6 +161,7 @@ def test_several_tiles_are_the_reference(
 ) -> None:
     """[stream.block] One tile or several, shifted or not, of the plainest call: the reference's numbers."""
     monkeypatch.setattr(_torch_unit, "spans", lambda n, whole: [(i, min(i + rows, n)) for i in range(0, n, rows)])
+    monkeypatch.setattr(_torch_unit, "SIDE", 16)
     monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: rows)
     n = min(5 * rows + 1, 300)
     q, k = normal(502, n, 7), normal(503, n, 7)
@@ -514,7 +515,7 @@ def test_products_are_products(
     unit = torch.finfo(torch.float32).eps / 2
     assert torch.all((found - exact).abs() <= (k + 1) * unit * size)
     assert torch.all((total - start - exact).abs() <= (k + 2) * unit * (size + start.abs()))
-    called = 2 if there and n * k * m >= _torch_products.WORTH_IT else 0
+    called = there * sum(n * k * m >= least for least in (_torch_products.WORTH_IT, _torch_products.WORTH_ADDING))
     assert [sorted(each) for each in by_onednn] == called * [sorted(shape)]
 
 
