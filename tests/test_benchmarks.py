@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import page, plots
+from tests.benchmarks import child, page, plots
 from tests.benchmarks.figures import Figures, growth
 from tests.benchmarks.inputs import LOSSES, exact, inputs, temperature, tolerance
 from tests.benchmarks.points import points
@@ -162,3 +162,30 @@ def test_keys_of_points_are_unique() -> None:
     """No figure would overwrite another's."""
     keys = [point.key for point in points(largest=True)]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(("before", "after", "cpus"), [(10.0, 13.0, 0.5), (10.0, 10.5, 0.0), (None, None, None)])
+def test_others_are_what_is_not_ours(
+    before: float | None, after: float | None, cpus: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(all − ours) / time: 3 s of all processes in 4 s, 1 s of them ours; never below 0, nothing where unknown."""
+    seconds = {
+        "busy": [before, after],
+        "times": [(1.0, 2.0, 0.0, 0.0, 9.0), (1.25, 2.25, 0.25, 0.25, 13.0)],
+        "clock": [5.0, 9.0],
+    }
+    monkeypatch.setattr(child, "busy", lambda: seconds["busy"].pop(0))
+    monkeypatch.setattr(child.os, "times", lambda: seconds["times"].pop(0))
+    monkeypatch.setattr(child.time, "perf_counter", lambda: seconds["clock"].pop(0))
+    with child.Others() as others:
+        pass
+    assert others.cpus == cpus
+
+
+def test_the_page_names_the_processors(tmp_path: Path) -> None:
+    """Those that a point was measured on, each once."""
+    figures = invented(tmp_path / "figures.json", {f"one/clip/{n}x128/numpy": 1.0 for n in (256, 512, 1024)})
+    figures.environments[:] = [{"cpu": "never used"}, {"cpu": "second"}, {"cpu": "first"}]
+    for point, environment in zip(figures.points.values(), (1, 2, 1), strict=True):
+        point["environment"] = environment
+    assert page.section_processor(figures) == "Measured on first, second.\n"

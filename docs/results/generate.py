@@ -19,7 +19,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,7 +167,7 @@ def seeds(count: int) -> None:
 def suite(count: int | None) -> None:
     """suite.md: what the suite's tests saw, with so many damaged inputs of each kind; fails if one of them fails."""
     sys.path.insert(0, str(ROOT))
-    from tests.benchmarks.child import busy
+    from tests.benchmarks.child import Others
     from tests.suite import figures
     from tests.support import results
 
@@ -176,13 +175,9 @@ def suite(count: int | None) -> None:
         xml = Path(folder) / "results.xml"
         words = [sys.executable, "-m", "pytest", *figures.tests(), f"--junitxml={xml}"]
         environment = {**os.environ, "INFONCE_FUZZ": str(count or figures.MUTATIONS)}
-        all_before, mine_before, begun = busy(), sum(os.times()[:4]), time.monotonic()
-        code = subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode
-        all_after, mine_after, elapsed = busy(), sum(os.times()[:4]), time.monotonic() - begun
-        others = None
-        if all_before is not None and all_after is not None:
-            others = max(0.0, all_after - all_before - (mine_after - mine_before)) / elapsed
-        (RESULTS / "suite.md").write_text(figures.page(results(xml), figures.machine(others)), encoding="utf-8")
+        with Others() as others:
+            code = subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode
+        (RESULTS / "suite.md").write_text(figures.page(results(xml), figures.machine(others.cpus)), encoding="utf-8")
     sys.exit(code)
 
 

@@ -43,6 +43,24 @@ def pin(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
+class Others:
+    """`with Others() as others:` then `others.cpus`: how many CPUs other processes had meanwhile, this one's children
+    that have ended not counted; None where the system doesn't say.
+    """
+
+    cpus: float | None = None
+
+    def __enter__(self) -> Others:
+        self.all, self.mine, self.started = busy(), sum(os.times()[:4]), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        everything, elapsed = busy(), time.perf_counter() - self.started
+        if self.all is not None and everything is not None:
+            others = everything - self.all - (sum(os.times()[:4]) - self.mine)
+            self.cpus = round(max(0.0, others / elapsed), 2)
+
+
 def busy() -> float | None:
     """CPU seconds that all processes of the machine have used; None where the system doesn't say."""
     try:
@@ -116,18 +134,14 @@ def taken(
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     gc.collect()
     gc.freeze()  # what the imports left takes long to go through, and stays
-    all_before, mine, started = busy(), time.process_time(), time.perf_counter()
-    for number in range(rounds):
-        for name, call in calls.items():
-            say(now=f"{name}, round {number + 1} of {rounds}")
-            gc.collect()
-            time.sleep(settle)
-            samples[name].append(sample(call, inner[name]))
-    all_after, elapsed = busy(), time.perf_counter() - started
-    if all_before is None or all_after is None:
-        return samples, None
-    others = all_after - all_before - (time.process_time() - mine)
-    return samples, round(max(0.0, others / elapsed), 2)
+    with Others() as others:
+        for number in range(rounds):
+            for name, call in calls.items():
+                say(now=f"{name}, round {number + 1} of {rounds}")
+                gc.collect()
+                time.sleep(settle)
+                samples[name].append(sample(call, inner[name]))
+    return samples, others.cpus
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
