@@ -25,16 +25,16 @@ Totals: TypeAlias = dict[str, Tensor]
 Span: TypeAlias = tuple[int, int]
 
 LOG2_E = math.log2(math.e)
-SIDE = 512  # of a square of scores
-FEW = 128  # rows of more scores than a square has that are weighed at a time
+ONCE = 1024  # rows, up to which one square holds the scores of two sides
+SIDE = 512  # of a square of more
+FEW = 128  # rows that are weighed at a time where they are many
 WIDE = 4096  # columns of a strip of squares side by side
-ONCE = 1024  # rows of a side, up to which one square holds all scores of two sides that both look for each other
 HELD = 2**24  # scores: so many are held from the first visit to the second
 
 
-def spans(rows: int, whole: int) -> list[Span]:
-    """The sides of the squares: all rows if they are no more than `whole`."""
-    step = rows if rows <= whole else SIDE
+def spans(rows: int) -> list[Span]:
+    """The sides of the squares."""
+    step = rows if rows <= ONCE else SIDE
     return [(lo, min(lo + step, rows)) for lo in range(0, rows, step)]
 
 
@@ -109,6 +109,10 @@ def no_room(x: Tensor) -> Tensor:
     return x.new_zeros(()).expand(x.shape)
 
 
+# What each row weighs as an anchor → what all negatives give to the gradients of the first and the second side.
+Pull: TypeAlias = Callable[[Tensor], tuple[T, T]]
+
+
 class OneWay:
     """Row i of q against all rows of k, its own the positive."""
 
@@ -119,44 +123,50 @@ class OneWay:
         """The losses and, with row weights, the gradients."""
         q, k = self.q, self.k
         number = "temperature" in wanted
-        scaled = q * (LOG2_E / self.tau)
-        positive = (scaled * k).sum(-1, keepdim=True).exp2_()
-        sides = spans(q.shape[0], whole=SIDE)
         one, other = number or self.names[0] in wanted, self.names[1] in wanted
+        sides = spans(len(q))
         if len(sides) == 1:
-            sums, to_q, to_k = self.at_once(scaled, positive, weights, one, other)
+            positive, sums, pull = self.at_once(one, other)
         else:
-            sums, to_q, to_k = self.by_strips(sides, scaled, positive, weights, one, other)
-        z = (sums / positive)[:, 0]
-        losses = torch.log1p(z)
+            positive, sums, pull = self.by_strips(sides, weights, one, other)
+        losses = torch.log1p(sums / positive)
         if weights is None:
             return losses, {}
-        of_positive = (weights * (z / (1 + z))).mul_(-1 / self.tau)
+        slope = self.slope(weights, sums, positive)
+        of_positive = (slope * sums)[:, None]
+        to_q, to_k = pull(slope)
         return losses, {
-            self.names[0]: no_room(q) if to_q is None else to_q.addcmul_(of_positive[:, None], k),
-            self.names[1]: no_room(k) if to_k is None else to_k.addcmul_(of_positive[:, None], q),
+            self.names[0]: no_room(q) if to_q is None else to_q.addcmul_(of_positive, k, value=-1),
+            self.names[1]: no_room(k) if to_k is None else to_k.addcmul_(of_positive, q, value=-1),
             "temperature": (q * to_q).sum().div_(-self.tau) if number and to_q is not None else q.new_zeros(()),
-            "margin": -of_positive.sum() if "margin" in wanted else q.new_zeros(()),
+            "margin": of_positive.sum() if "margin" in wanted else q.new_zeros(()),
         }
 
-    def at_once(
-        self, scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Σ_j e^{s_ij} of every row's negatives; with weights, what these give to the gradients that are wanted."""
-        h = mm(scaled, self.k.mT).exp2_()
+    def slope(self, weights: Tensor, sums: Tensor, positive: Tensor) -> Tensor:
+        """∂L/∂⟨q, k⟩ of a row's negatives over their e^s."""
+        return weights / (sums + positive).mul_(self.tau)
+
+    def at_once(self, one: bool, other: bool) -> tuple[Tensor, Tensor, Pull[Tensor | None]]:
+        """e^s of the positives, Σ_j e^{s_ij} of every row's negatives, and their pull on the sides asked for."""
+        q, k = self.q, self.k
+        h = mm(q * (LOG2_E / self.tau), k.mT).exp2_()
+        positive = h.diagonal().clone()
         h.diagonal().zero_()
-        sums = h.sum(-1, keepdim=True)
-        if weights is None:
-            return sums, None, None
-        slope = weights[:, None] / (positive + sums).mul_(self.tau)  # ∂L/∂⟨q, k⟩ over h
-        to_q = mm(h, self.k).mul_(slope) if one else None
-        return sums, to_q, mm(h.mT, self.q * slope) if other else None
+
+        def pull(slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+            h.mul_(slope[:, None])
+            return mm(h, k) if one else None, mm(h.mT, q) if other else None
+
+        return positive, h.sum(-1), pull
 
     def by_strips(
-        self, sides: list[Span], scaled: Tensor, positive: Tensor, weights: Tensor | None, one: bool, other: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The same, some rows at a time."""
-        q, k, sums = self.q, self.k, torch.zeros_like(positive)
+        self, sides: list[Span], weights: Tensor | None, one: bool, other: bool
+    ) -> tuple[Tensor, Tensor, Pull[Tensor | None]]:
+        """The same, some rows at a time, and the pull of each as soon as its sum is there."""
+        q, k = self.q, self.k
+        scaled = q * (LOG2_E / self.tau)
+        positive = (scaled * k).sum(-1).exp2_()
+        sums = torch.zeros_like(positive)
         to_q = torch.zeros_like(q) if weights is not None and one else None
         wide = [(lo, min(lo + WIDE, len(k))) for lo in range(0, len(k), WIDE)]
 
@@ -170,10 +180,10 @@ class OneWay:
                         part = h[:, left - first : left - first + SIDE]
                         torch.exp2(mm(scaled[lo:hi], k[left : min(left + SIDE, end)].mT, part), out=part)
                     Square(lo, hi, first, end).leave_out(h, 0)
-                    sums[lo:hi] += h.sum(-1, keepdim=True)
+                    sums[lo:hi] += h.sum(-1)
                 if weights is None:
                     continue
-                slope = weights[lo:hi, None] / (positive[lo:hi] + sums[lo:hi]).mul_(self.tau)
+                slope = self.slope(weights[lo:hi], sums[lo:hi], positive[lo:hi])[:, None]
                 across = (q[lo:hi] * slope).mT.contiguous()
                 for h, (left, right) in zip(strip, wide, strict=True):
                     if to_q is not None:
@@ -184,11 +194,8 @@ class OneWay:
                     to_q[lo:hi] *= slope
             return to_k
 
-        return sums, to_q, upright(shared_out(work, sides, k, k.shape[0] ** 2))
-
-
-# What each row weighs as an anchor (2, N) → what all negatives give to the gradients of the first and the second side.
-Pull: TypeAlias = Callable[[Tensor], tuple[T, T]]
+        to_k = upright(shared_out(work, sides, k, len(k) ** 2))
+        return positive, sums, lambda slope: (to_q, to_k)
 
 
 class BothWays:
@@ -202,7 +209,7 @@ class BothWays:
         u, v = self.u, self.v
         number = "temperature" in wanted
         one, other = number or self.names[0] in wanted, self.names[1] in wanted
-        sides = spans(len(u), whole=ONCE)
+        sides = spans(len(u))
         if len(sides) == 1:
             positive, sums, pull = self.at_once(one, other)
         else:
@@ -221,8 +228,8 @@ class BothWays:
         }
 
     def at_once(self, one: bool, other: bool) -> tuple[Tensor, Tensor, Pull[Tensor | None]]:
-        """e^s of the positives (N), Σ_j e^{s_ij} of every row's and every column's negatives (2, N), and their pull on
-        the sides that are asked for.
+        """e^s of the positives (N), Σ_j e^{s_ij} of every row's and every column's negatives (2, N), and the negatives'
+        pull on the sides asked for.
         """
         u, v = self.u, self.v
         h = mm(u * (LOG2_E / self.tau), v.mT).exp2_()
@@ -294,7 +301,7 @@ class Views:
     def visit(self, weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, Totals]:
         """The losses, a's first, and, with row weights, the gradients."""
         a, b, n = self.a, self.b, len(self.a)
-        one = len(spans(n, whole=ONCE)) == 1
+        one = len(spans(n)) == 1
         positive, sums, pull = self.at_once() if one else self.by_squares(hold=weights is not None)
         losses = torch.log1p(sums / positive).view(-1)
         if weights is None:
@@ -314,8 +321,8 @@ class Views:
         }
 
     def at_once(self) -> tuple[Tensor, Tensor, Pull[Tensor]]:
-        """e^s of the positives (N), Σ_j e^{s_ij} of every row's negatives (2, N), and their pull. What is between the
-        views serves both directions.
+        """e^s of the positives (N), Σ_j e^{s_ij} of every row's negatives (2, N), and the negatives' pull. What is
+        between the views serves both directions.
         """
         a, b = self.a, self.b
         scaled = a * (LOG2_E / self.tau)
@@ -342,7 +349,7 @@ class Views:
         u, n = torch.cat([self.a, self.b]), len(self.a)
         scaled = u * (LOG2_E / self.tau)
         positive = (scaled[:n] * self.b).sum(-1).exp2_()
-        sides = spans(2 * n, whole=SIDE)
+        sides = spans(2 * n)
         squares = [Square(*row, *column) for i, row in enumerate(sides) for column in sides[i:]]
         held: dict[Square, Tensor] = {}
         hold = hold and 2 * n * n <= HELD

@@ -160,7 +160,7 @@ def test_several_tiles_are_the_reference(
     loss: str, tau: float, reduction: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """[stream.block] One tile or several, shifted or not, of the plainest call: the reference's numbers."""
-    monkeypatch.setattr(_torch_unit, "spans", lambda n, whole: [(i, min(i + rows, n)) for i in range(0, n, rows)])
+    monkeypatch.setattr(_torch_unit, "spans", lambda n: [(i, min(i + rows, n)) for i in range(0, n, rows)])
     monkeypatch.setattr(_torch_unit, "SIDE", 16)
     monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: rows)
     n = min(5 * rows + 1, 300)
@@ -183,7 +183,7 @@ def test_tiles_in_threads_are_the_reference(
 ) -> None:
     """[stream.block] [call.repeatable] Tiles in several threads: the reference's numbers, the same bits every time."""
     seen = []
-    monkeypatch.setattr(_torch_unit, "spans", lambda n, whole: [(i, min(i + 16, n)) for i in range(0, n, 16)])
+    monkeypatch.setattr(_torch_unit, "spans", lambda n: [(i, min(i + 16, n)) for i in range(0, n, 16)])
     monkeypatch.setattr(_torch_unit, "HELD", held)
     monkeypatch.setattr(_torch_tiles, "rows_at_once", lambda like, columns: 16)
     monkeypatch.setattr(_torch_threads, "threads_for", lambda like, scores: seen.append(scores) or threads)
