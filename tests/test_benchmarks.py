@@ -137,6 +137,19 @@ def test_the_floor_is_the_fastest_of_the_products(tmp_path: Path) -> None:
         assert [t.measured for t in targets(figures) if t.what == asked] == [1.5]
 
 
+def test_each_dimension_has_its_row(tmp_path: Path) -> None:
+    """lightly's time over ours, by D; and over 7/3 of info_nce's products: nt_xent's are 7 of N × N × D, info_nce's 3."""
+    seconds = {"one/nt_xent/256x128/lightly": 4.0, "one/nt_xent/256x128/torch": 1.0}
+    wide = {"one/nt_xent/256x512/lightly": 7.0, "one/nt_xent/256x512/torch": 3.5}
+    floors = {"one/info_nce/256x512/torch-512": 1.0, "one/info_nce/256x128/jax": 1.0}
+    figures = invented(tmp_path / "f.json", {**seconds, **wide, **floors})
+    rows = {t.what: t for t in targets(figures) if t.what.startswith("PyTorch, D = ")}
+    few, many = (rows[f"PyTorch, D = {dim}, any N ≥ 256: lightly's time over nt_xent's"] for dim in (128, 512))
+    assert (few.measured, few.reached, few.where) == (4.0, True, "worst of 1 sizes, at 256 × 128")
+    assert (many.measured, many.reached) == (2.0, False)
+    assert many.where == "worst of 1 sizes, at 256 × 512, where bare products would make it 3.00 ×"
+
+
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     """A target without figures is neither reached nor missed; who was left out is listed with the reason."""
     figures = invented(
