@@ -230,8 +230,9 @@ class TorchLoss(OfReference, Generic[P, G]):
         self.__doc__ = (
             f"`infonce_ref.{self.name}` on PyTorch tensors. Arguments, result and errors are described there."
         )
-        parameters = self.__signature__.parameters.values()
-        self.positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+        parameters = self.__signature__.parameters
+        self.parameters = frozenset(parameters)
+        self.positional = tuple(p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD)
 
     def __repr__(self) -> str:
         return f"<torch loss {self.name}>"
@@ -289,7 +290,7 @@ class TorchLoss(OfReference, Generic[P, G]):
     def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments by name; what no signature allows, the reference refuses."""
         given = dict(zip(self.positional, args, strict=False))
-        if len(args) > len(self.positional) or not kwargs.keys() <= self.__signature__.parameters.keys() - given.keys():
+        if len(args) > len(self.positional) or not kwargs.keys() <= self.parameters - given.keys():
             self.reference.plan(*args, **kwargs)
         given.update(kwargs)
         if isinstance(given.get("queue"), KeyQueue):

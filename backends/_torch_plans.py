@@ -79,7 +79,11 @@ PLAIN = (Tensor, torch.nn.Parameter)
 def plain_reduction(kind: str, rows: int, like: Tensor) -> Reduction:
     if kind == "sum":
         return Reduction(torch.sum, lambda c: like.new_ones(rows) * c)
-    return Reduction(torch.mean, lambda c: like.new_full((rows,), 1 / rows) * c)
+
+    def even(c: Any) -> Tensor:
+        return like.new_full((rows,), c / rows) if isinstance(c, float) else like.new_full((rows,), 1 / rows) * c
+
+    return Reduction(torch.mean, even)
 
 
 def paired(q: Tensor, k: Tensor, names: tuple[str, str, str], tau: Tensor, margin: Tensor) -> Contrasted:

@@ -151,7 +151,7 @@ class OneWay:
         q, k = self.q, self.k
         h = mm(q * (LOG2_E / self.tau), k.mT).exp2_()
         positive = h.diagonal().clone()
-        h.diagonal().zero_()
+        h.fill_diagonal_(0)
 
         def pull(slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
             h.mul_(slope[:, None])
@@ -234,7 +234,7 @@ class BothWays:
         u, v = self.u, self.v
         h = mm(u * (LOG2_E / self.tau), v.mT).exp2_()
         positive = h.diagonal().clone()
-        h.diagonal().zero_()
+        h.fill_diagonal_(0)
 
         def pull(slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
             weigh(h, slope[0], slope[1])
@@ -329,7 +329,7 @@ class Views:
         ab, aa, bb = mm(scaled, b.mT).exp2_(), mm(scaled, a.mT).exp2_(), mm(b * (LOG2_E / self.tau), b.mT).exp2_()
         positive = ab.diagonal().clone()
         for h in (ab, aa, bb):
-            h.diagonal().zero_()
+            h.fill_diagonal_(0)
         sums = torch.stack([aa.sum(-1).add_(ab.sum(-1)), bb.sum(-1).add_(ab.sum(0))])
 
         def pull(slope: Tensor) -> tuple[Tensor, Tensor]:

@@ -479,7 +479,7 @@ ORIENTED: dict[str, Callable[[Any], Any]] = {
 
 @pytest.fixture
 def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The shapes of what oneDNN multiplies."""
+    """The shapes of what oneDNN multiplies, where it is the quicker one for small products too."""
     if _torch_products.onednn is None:
         pytest.skip("this PyTorch has no oneDNN")
     shapes: list[Any] = []
@@ -491,6 +491,7 @@ def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return real(a, b, *more)
 
     monkeypatch.setattr(_torch_products, "onednn", counted)
+    monkeypatch.setattr(_torch_products, "WORTH_IT", 3 * 2**20)
     return shapes
 
 
@@ -517,6 +518,25 @@ def test_products_are_products(
     assert torch.all((total - start - exact).abs() <= (k + 2) * unit * (size + start.abs()))
     called = there * sum(n * k * m >= least for least in (_torch_products.WORTH_IT, _torch_products.WORTH_ADDING))
     assert [sorted(each) for each in by_onednn] == called * [sorted(shape)]
+
+
+@on(
+    ("capabilities", "least"),
+    [
+        ({"sse4a": True, "avx_vnni": True, "avx512_f": True}, 3 * 2**20),  # AMD, Zen 5
+        ({"sse4a": True, "avx_vnni": False, "avx512_f": True}, 2**24),  # AMD, Zen 4
+        ({"sse4a": False, "avx_vnni": True, "avx512_f": True}, 2**24),  # Intel
+        ({"architecture": "aarch64", "neon": True}, 3 * 2**20),
+        ({}, 3 * 2**20),
+    ],
+    ids=["zen 5", "zen 4", "intel", "arm", "unknown"],
+)
+def test_small_products_are_whose_is_quicker(capabilities: dict[str, Any], least: int) -> None:
+    """oneDNN's also where torch.mm leaves half of the vector units idle; how that is told, PyTorch says."""
+    assert _torch_products.worth_it(capabilities) == least
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    assert _torch_products.worth_it(known) == _torch_products.WORTH_IT
+    assert {"sse4a", "avx_vnni"} <= known.keys() or known.get("architecture") != "x86_64"
 
 
 @on("value", [float("nan"), float("inf"), -float("inf")])

@@ -138,7 +138,7 @@ def test_the_floor_is_the_fastest_of_the_products(tmp_path: Path) -> None:
 
 
 def test_each_dimension_has_its_row(tmp_path: Path) -> None:
-    """lightly's time over ours, by D; and over 7/3 of info_nce's products: nt_xent's are 7 of N × N × D, info_nce's 3."""
+    """lightly's time over ours, by D; and over 7/3 of info_nce's products: nt_xent has 7 of N × N × D, info_nce 3."""
     seconds = {"one/nt_xent/256x128/lightly": 4.0, "one/nt_xent/256x128/torch": 1.0}
     wide = {"one/nt_xent/256x512/lightly": 7.0, "one/nt_xent/256x512/torch": 3.5}
     floors = {"one/info_nce/256x512/torch-512": 1.0, "one/info_nce/256x128/jax": 1.0}
