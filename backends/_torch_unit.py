@@ -113,42 +113,50 @@ def no_room(x: Tensor) -> Tensor:
 Pull: TypeAlias = Callable[[Tensor], tuple[T, T]]
 
 
-class OneWay:
-    """Row i of q against all rows of k, its own the positive."""
+class TwoSides:
+    """Row i of u belongs to row i of v."""
 
-    def __init__(self, q: Tensor, k: Tensor, tau: float, names: tuple[str, str]) -> None:
-        self.q, self.k, self.tau, self.names = q, k, tau, names
+    def __init__(self, u: Tensor, v: Tensor, tau: float, names: tuple[str, str]) -> None:
+        self.u, self.v, self.tau, self.names = u, v, tau, names
+
+    def asked(self, wanted: Container[str]) -> tuple[bool, bool]:
+        """Whether each side's gradient is; the temperature's is made of the first."""
+        return "temperature" in wanted or self.names[0] in wanted, self.names[1] in wanted
+
+    def gradients(
+        self, pulled: tuple[Tensor | None, Tensor | None], of_positive: Tensor, wanted: Container[str]
+    ) -> Totals:
+        """All negatives' pull, and with it the positives'."""
+        u, v, (to_u, to_v) = self.u, self.v, pulled
+        number = "temperature" in wanted
+        return {
+            self.names[0]: no_room(u) if to_u is None else to_u.addcmul_(of_positive[:, None], v, value=-1),
+            self.names[1]: no_room(v) if to_v is None else to_v.addcmul_(of_positive[:, None], u, value=-1),
+            "temperature": (u * to_u).sum().div_(-self.tau) if number and to_u is not None else u.new_zeros(()),
+            "margin": of_positive.sum() if "margin" in wanted else u.new_zeros(()),
+        }
+
+
+class OneWay(TwoSides):
+    """Row i of u against all rows of v, its own the positive."""
 
     def visit(self, weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, Totals]:
         """The losses and, with row weights, the gradients."""
-        q, k = self.q, self.k
-        number = "temperature" in wanted
-        one, other = number or self.names[0] in wanted, self.names[1] in wanted
-        sides = spans(len(q))
-        if len(sides) == 1:
-            positive, sums, pull = self.at_once(one, other)
-        else:
-            positive, sums, pull = self.by_strips(sides, weights, one, other)
+        sides, asked = spans(len(self.u)), self.asked(wanted)
+        positive, sums, pull = self.at_once(*asked) if len(sides) == 1 else self.by_strips(sides, weights, *asked)
         losses = torch.log1p(sums / positive)
         if weights is None:
             return losses, {}
         slope = self.slope(weights, sums, positive)
-        of_positive = (slope * sums)[:, None]
-        to_q, to_k = pull(slope)
-        return losses, {
-            self.names[0]: no_room(q) if to_q is None else to_q.addcmul_(of_positive, k, value=-1),
-            self.names[1]: no_room(k) if to_k is None else to_k.addcmul_(of_positive, q, value=-1),
-            "temperature": (q * to_q).sum().div_(-self.tau) if number and to_q is not None else q.new_zeros(()),
-            "margin": of_positive.sum() if "margin" in wanted else q.new_zeros(()),
-        }
+        return losses, self.gradients(pull(slope), slope * sums, wanted)
 
     def slope(self, weights: Tensor, sums: Tensor, positive: Tensor) -> Tensor:
-        """∂L/∂⟨q, k⟩ of a row's negatives over their e^s."""
+        """∂L/∂⟨u, v⟩ of a row's negatives over their e^s."""
         return weights / (sums + positive).mul_(self.tau)
 
     def at_once(self, one: bool, other: bool) -> tuple[Tensor, Tensor, Pull[Tensor | None]]:
         """e^s of the positives, Σ_j e^{s_ij} of every row's negatives, and their pull on the sides asked for."""
-        q, k = self.q, self.k
+        q, k = self.u, self.v
         h = mm(q * (LOG2_E / self.tau), k.mT).exp2_()
         positive = h.diagonal().clone()
         h.fill_diagonal_(0)
@@ -163,7 +171,7 @@ class OneWay:
         self, sides: list[Span], weights: Tensor | None, one: bool, other: bool
     ) -> tuple[Tensor, Tensor, Pull[Tensor | None]]:
         """The same, some rows at a time, and the pull of each as soon as its sum is there."""
-        q, k = self.q, self.k
+        q, k = self.u, self.v
         scaled = q * (LOG2_E / self.tau)
         positive = (scaled * k).sum(-1).exp2_()
         sums = torch.zeros_like(positive)
@@ -198,34 +206,18 @@ class OneWay:
         return positive, sums, lambda slope: (to_q, to_k)
 
 
-class BothWays:
+class BothWays(TwoSides):
     """Row i of u against all rows of v and the other way round: half of each."""
-
-    def __init__(self, u: Tensor, v: Tensor, tau: float, names: tuple[str, str]) -> None:
-        self.u, self.v, self.tau, self.names = u, v, tau, names
 
     def visit(self, weights: Tensor | None, wanted: Container[str]) -> tuple[Tensor, Totals]:
         """The losses and, with row weights, the gradients."""
-        u, v = self.u, self.v
-        number = "temperature" in wanted
-        one, other = number or self.names[0] in wanted, self.names[1] in wanted
-        sides = spans(len(u))
-        if len(sides) == 1:
-            positive, sums, pull = self.at_once(one, other)
-        else:
-            positive, sums, pull = self.by_squares(sides, one, other, hold=weights is not None)
+        sides, asked, hold = spans(len(self.u)), self.asked(wanted), weights is not None
+        positive, sums, pull = self.at_once(*asked) if len(sides) == 1 else self.by_squares(sides, *asked, hold=hold)
         losses = torch.log1p(sums / positive).mean(0)
         if weights is None:
             return losses, {}
         slope = weights / (sums + positive).mul_(2 * self.tau)
-        of_positive = (slope * sums).sum(0)[:, None]
-        to_u, to_v = pull(slope)
-        return losses, {
-            self.names[0]: no_room(u) if to_u is None else to_u.addcmul_(of_positive, v, value=-1),
-            self.names[1]: no_room(v) if to_v is None else to_v.addcmul_(of_positive, u, value=-1),
-            "temperature": (u * to_u).sum().div_(-self.tau) if number and to_u is not None else u.new_zeros(()),
-            "margin": of_positive.sum() if "margin" in wanted else u.new_zeros(()),
-        }
+        return losses, self.gradients(pull(slope), (slope * sums).sum(0), wanted)
 
     def at_once(self, one: bool, other: bool) -> tuple[Tensor, Tensor, Pull[Tensor | None]]:
         """e^s of the positives (N), Σ_j e^{s_ij} of every row's and every column's negatives (2, N), and the negatives'
